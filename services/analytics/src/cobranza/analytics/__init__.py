@@ -1,0 +1,1 @@
+"""Knowledge: ageing, balances and live indicators; it reads events only."""

@@ -1,0 +1,1 @@
+"""Decisions: policies, cases, escalation steps and the reason for every contact."""

@@ -1,0 +1,1 @@
+"""Documents: customers, invoices, instalments, credit notes and the due-date calendar."""

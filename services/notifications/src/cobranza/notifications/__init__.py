@@ -1,0 +1,1 @@
+"""Contact: templates, channels and delivery, each notice handed over at most once."""

@@ -1,0 +1,1 @@
+"""Money: receipts, cash application, the receivables ledger and the notice permit."""

@@ -1,0 +1,111 @@
+"""What a service is made of, and what every part of it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import typer
+from fastapi import APIRouter
+from sqlalchemy import MetaData
+
+from cobranza.chassis.clock import BusinessClock
+from cobranza.chassis.companies import Companies
+from cobranza.chassis.database import Database
+from cobranza.chassis.settings import ServiceSettings, load
+from cobranza.chassis.streams.agent import Agent
+from cobranza.chassis.timers import Handler
+
+SomeSettings = TypeVar("SomeSettings", bound=ServiceSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Context(Generic[SomeSettings]):
+    """What a service's router, agents, timers and jobs are built from."""
+
+    service: str
+    settings: SomeSettings
+    database: Database
+    clock: BusinessClock
+    companies: Companies
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Work that a worker repeats: `run` says whether there may be more to do at once.
+
+    With `one_at_a_time` only the worker that holds the service's relay lock runs it.
+    """
+
+    name: str
+    every_seconds: float
+    run: Callable[[], Awaitable[bool]]
+    one_at_a_time: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    """Something that must never be true: a query that must return no rows."""
+
+    name: str
+    sql: str
+
+
+def _no_agents(_: Context[Any]) -> Sequence[Agent]:
+    return ()
+
+
+def _no_timers(_: Context[Any]) -> Mapping[str, Handler]:
+    return {}
+
+
+def _no_jobs(_: Context[Any]) -> Sequence[Job]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Service(Generic[SomeSettings]):
+    """One service, composed in its `__main__` and found by the `cobranza` command."""
+
+    name: str
+    settings: type[SomeSettings]
+    metadata: MetaData
+    router: Callable[[Context[SomeSettings]], APIRouter]
+    agents: Callable[[Context[SomeSettings]], Sequence[Agent]] = _no_agents
+    timers: Callable[[Context[SomeSettings]], Mapping[str, Handler]] = _no_timers
+    jobs: Callable[[Context[SomeSettings]], Sequence[Job]] = _no_jobs
+    commands: typer.Typer | None = None
+    invariants: tuple[Invariant, ...] = ()
+
+    @property
+    def migrations(self) -> str:
+        """Where Alembic finds the service's revisions, inside its package."""
+        return f"cobranza.{self.name}:migrations"
+
+    def context(self, *, notifies: bool, pool_size: int = 5) -> Context[SomeSettings]:
+        """Build the context from the environment.
+
+        Args:
+            notifies: True in processes without a relay of their own (APIs, commands).
+            pool_size: most database connections at a time.
+
+        Raises:
+            SettingsError: a setting is missing or wrong.
+            CompaniesError: the companies file is missing or wrong.
+        """
+        settings = load(self.settings)
+        clock = BusinessClock(settings.clock_file)
+        return Context(
+            service=self.name,
+            settings=settings,
+            database=Database(
+                settings.database_url.get_secret_value(),
+                service=self.name,
+                clock=clock,
+                pool_size=pool_size,
+                notifies=notifies,
+            ),
+            clock=clock,
+            companies=Companies.read(settings.companies_file),
+        )

@@ -1,0 +1,190 @@
+"""Durable timers: rows that are claimed when their business instant has come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from cobranza.chassis import metrics
+from cobranza.chassis.database import Database, Transaction, is_transient
+from cobranza.chassis.ids import new_id
+from cobranza.chassis.logs import logger
+from cobranza.chassis.outbox import Cause
+
+#: Work on one timer must be shorter than this; a claim older than it is taken back.
+LEASE_SECONDS: Final = 60
+#: Timers claimed at a time.
+CLAIM: Final = 50
+#: A timer whose handler failed this often waits longer between tries.
+_SLOW_AFTER: Final = 3
+
+_DUE: Final = metrics.CHASSIS.gauge("timers_due")
+_LATENESS: Final = metrics.CHASSIS.histogram("timer_lateness_seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """A claimed timer: what it is about and when it was due (business instant)."""
+
+    key: str
+    kind: str
+    company: str
+    subject_id: UUID
+    due_at: datetime
+    attempts: int
+
+
+Handler = Callable[[Transaction, Timer], Awaitable[datetime | None]]
+
+
+async def arm(tx: Transaction, *, key: str, kind: str, company: str, subject_id: UUID, due_at: datetime) -> None:
+    """Arm or move the timer `key`; a claim in progress loses its fence and rolls back."""
+    await tx.execute(
+        """
+        INSERT INTO timer (timer_key, kind, company, subject_id, due_at)
+        VALUES (:key, :kind, :company, :subject_id, :due_at)
+        ON CONFLICT (timer_key) DO UPDATE SET due_at = excluded.due_at, state = 'armed', owner = NULL, lease_until = NULL,
+            attempts = 0
+        """,
+        {"key": key, "kind": kind, "company": company, "subject_id": subject_id, "due_at": due_at},
+    )
+
+
+async def arm_many(tx: Transaction, rows: list[Mapping[str, Any]]) -> None:
+    """Arm many timers by one statement; each row has the keywords of `arm`."""
+    if rows:
+        await tx.execute(
+            """
+            INSERT INTO timer (timer_key, kind, company, subject_id, due_at)
+            SELECT * FROM unnest(CAST(:keys AS text[]), CAST(:kinds AS text[]), CAST(:companies AS text[]),
+                CAST(:subjects AS uuid[]), CAST(:dues AS timestamptz[]))
+            ON CONFLICT (timer_key) DO UPDATE SET due_at = excluded.due_at, state = 'armed', owner = NULL,
+                lease_until = NULL, attempts = 0
+            """,
+            {
+                "keys": [r["key"] for r in rows],
+                "kinds": [r["kind"] for r in rows],
+                "companies": [r["company"] for r in rows],
+                "subjects": [r["subject_id"] for r in rows],
+                "dues": [r["due_at"] for r in rows],
+            },
+        )
+
+
+async def cancel(tx: Transaction, *, key: str) -> None:
+    """Cancel the timer `key`; nothing happens when there is none."""
+    await tx.execute(
+        "UPDATE timer SET state = 'cancelled', owner = NULL WHERE timer_key = :key AND state IN ('armed', 'claimed')",
+        {"key": key},
+    )
+
+
+class Scheduler:
+    """Claims due timers and works each in its own transaction, fenced by the claim."""
+
+    def __init__(self, database: Database, handlers: Mapping[str, Handler], *, idle_seconds: float) -> None:
+        """Args: `idle_seconds` is the wait between looks when nothing is due."""
+        self._database = database
+        self._handlers = handlers
+        self._owner = new_id()
+        self._idle_seconds = idle_seconds
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End after the timer in progress."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work timers until stopped; no fault of one timer stops the others."""
+        while not self._stopping.is_set():
+            try:
+                worked = await self.work_due()
+            except Exception as error:
+                # One of the three broad catches of the chassis: the loop must outlive any fault.
+                logger().warning("timers interrupted", error=type(error).__name__)
+                worked = 0
+            if not worked:
+                try:
+                    await asyncio.wait_for(self._stopping.wait(), timeout=self._idle_seconds)
+                except TimeoutError:
+                    continue
+
+    async def work_due(self) -> int:
+        """Work one claim of due timers; returns how many were claimed."""
+        timers = await self._claim()
+        _DUE.set(len(timers))
+        for timer in timers:
+            if self._stopping.is_set():
+                break
+            try:
+                await self._work(timer)
+            except Exception as error:
+                if not is_transient(error):
+                    logger().error("timer failed", timer=timer.key, attempts=timer.attempts, exc_info=True)
+                await self._give_back(timer, transient=is_transient(error))
+        return len(timers)
+
+    async def _claim(self) -> list[Timer]:
+        async with self._database.transaction() as tx:
+            await tx.execute(
+                "UPDATE timer SET state = 'armed', owner = NULL WHERE state = 'claimed' AND lease_until < clock_timestamp()"
+            )
+            result = await tx.execute(
+                f"""
+                UPDATE timer SET state = 'claimed', owner = :owner, attempts = attempts + 1,
+                    lease_until = clock_timestamp() + interval '{LEASE_SECONDS} seconds'
+                WHERE timer_key IN (
+                    SELECT timer_key FROM timer WHERE state = 'armed' AND due_at <= :now ORDER BY due_at, timer_key
+                    LIMIT :most FOR UPDATE SKIP LOCKED)
+                RETURNING timer_key, kind, company, subject_id, due_at, attempts
+                """,  # noqa: S608 - constant
+                {"owner": self._owner, "now": tx.now, "most": CLAIM},
+            )
+            timers = [
+                Timer(row.timer_key, row.kind, row.company, row.subject_id, row.due_at, row.attempts) for row in result
+            ]
+        return sorted(timers, key=lambda timer: (timer.due_at, timer.key))
+
+    async def _work(self, timer: Timer) -> None:
+        handler = self._handlers[timer.kind]
+        now = self._database.clock.now()
+        async with self._database.transaction(Cause.timer(timer.key, now.date())) as tx:
+            next_due = await handler(tx, timer)
+            # The fence comes last: subjects are locked before timers everywhere, so an event that
+            # re-arms this timer meanwhile cannot deadlock with us; it makes us roll back instead.
+            fenced = await tx.execute(
+                """
+                UPDATE timer SET state = CAST(:state AS text), due_at = coalesce(CAST(:due AS timestamptz), due_at),
+                    owner = NULL, lease_until = NULL, attempts = 0
+                WHERE timer_key = :key AND owner = :owner AND state = 'claimed'
+                """,
+                {
+                    "state": "armed" if next_due is not None else "fired",
+                    "due": next_due,
+                    "key": timer.key,
+                    "owner": self._owner,
+                },
+            )
+            if fenced.rowcount != 1:
+                raise _ClaimLostError(timer.key)
+        _LATENESS.labels(kind=timer.kind).observe(max(0.0, (now - timer.due_at).total_seconds()))
+
+    async def _give_back(self, timer: Timer, *, transient: bool) -> None:
+        wait = 0.0 if transient else min(3600.0, 10.0 * max(0, timer.attempts - _SLOW_AFTER))
+        async with self._database.transaction() as tx:
+            # Back-off runs on real time through the lease, never on the business instant.
+            await tx.execute(
+                """
+                UPDATE timer SET lease_until = clock_timestamp() + make_interval(secs => :wait)
+                WHERE timer_key = :key AND owner = :owner AND state = 'claimed'
+                """,
+                {"key": timer.key, "owner": self._owner, "wait": max(0.05, wait)},
+            )
+
+
+class _ClaimLostError(ConnectionError):
+    """An event moved the timer while it was worked: its transaction is rolled back."""

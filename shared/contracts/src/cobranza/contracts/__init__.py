@@ -1,0 +1,1 @@
+"""The published language of Cobranza: events, money, identifiers, reasons, topics."""
