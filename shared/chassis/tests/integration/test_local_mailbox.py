@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
+from httpx import ASGITransport, AsyncClient
 
 from cobranza.chassis.local import ports
 from cobranza.chassis.local.mailbox import MAX_MESSAGE_BYTES, Mailbox, mailbox_router, serve
@@ -38,9 +38,7 @@ def _send(port: int, *letters: EmailMessage) -> None:
             client.send_message(letter, "bounces@acme.test", ["pena@cliente.test"])
 
 
-async def test_a_received_message_is_kept_with_text_html_headers_and_envelope(
-    smtp_port: int, tmp_path: Path
-) -> None:
+async def test_a_received_message_is_kept_with_text_html_headers_and_envelope(smtp_port: int, tmp_path: Path) -> None:
     await asyncio.to_thread(_send, smtp_port, _letter())
 
     (summary,) = Mailbox(tmp_path).messages()
@@ -52,9 +50,7 @@ async def test_a_received_message_is_kept_with_text_html_headers_and_envelope(
     assert dict(message.headers)["To"] == "peña@cliente.test"
 
 
-async def test_a_thousand_messages_over_many_connections_are_all_kept(
-    smtp_port: int, tmp_path: Path
-) -> None:
+async def test_a_thousand_messages_over_many_connections_are_all_kept(smtp_port: int, tmp_path: Path) -> None:
     def send_fifty(sender: int) -> None:
         _send(smtp_port, *(_letter(f"Aviso {sender}-{number}") for number in range(50)))
 
@@ -70,9 +66,7 @@ async def test_a_thousand_messages_over_many_connections_are_all_kept(
 
 async def test_a_message_over_ten_megabytes_is_refused(smtp_port: int, tmp_path: Path) -> None:
     letter = _letter()
-    letter.add_attachment(
-        b"x" * MAX_MESSAGE_BYTES, maintype="application", subtype="octet-stream", filename="x"
-    )
+    letter.add_attachment(b"x" * MAX_MESSAGE_BYTES, maintype="application", subtype="octet-stream", filename="x")
 
     with pytest.raises(smtplib.SMTPException):
         await asyncio.to_thread(_send, smtp_port, letter)
@@ -80,9 +74,7 @@ async def test_a_message_over_ten_megabytes_is_refused(smtp_port: int, tmp_path:
     assert Mailbox(tmp_path).messages() == []
 
 
-async def test_search_looks_into_the_text_without_regard_to_capitals(
-    smtp_port: int, tmp_path: Path
-) -> None:
+async def test_search_looks_into_the_text_without_regard_to_capitals(smtp_port: int, tmp_path: Path) -> None:
     await asyncio.to_thread(_send, smtp_port, _letter("Uno"), _letter("Dos"))
 
     mailbox = Mailbox(tmp_path)
@@ -92,21 +84,22 @@ async def test_search_looks_into_the_text_without_regard_to_capitals(
     assert mailbox.messages(search="nowhere") == []
 
 
-def test_pages_show_the_message_and_never_run_it(tmp_path: Path) -> None:
+async def test_pages_show_the_message_and_never_run_it(tmp_path: Path) -> None:
     kept = Mailbox(tmp_path).keep(
         _letter("<b>Factura</b>").as_bytes(), sender="a@acme.test", recipients=["b@cliente.test"]
     )
     app = FastAPI()
     app.include_router(mailbox_router(tmp_path))
-    client = TestClient(app)
-
-    inbox = client.get("/mailbox")
-    page = client.get(f"/mailbox/messages/{kept.id}")
-    html = client.get(f"/mailbox/messages/{kept.id}/html")
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://local.test") as client:
+        inbox = await client.get("/mailbox")
+        page = await client.get(f"/mailbox/messages/{kept.id}")
+        html = await client.get(f"/mailbox/messages/{kept.id}/html")
+        listed = await client.get("/mailbox/api/messages")
+        missing = await client.get("/mailbox/messages/none")
 
     assert "&lt;b&gt;Factura" in inbox.text
     assert "<script>" not in page.text
     assert "<iframe sandbox" in page.text
     assert html.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
-    assert client.get("/mailbox/api/messages").json()[0]["subject"] == "<b>Factura</b>"
-    assert client.get("/mailbox/messages/none").status_code == 404
+    assert listed.json()[0]["subject"] == "<b>Factura</b>"
+    assert missing.status_code == 404

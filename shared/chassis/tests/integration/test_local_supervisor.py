@@ -14,7 +14,12 @@ from cobranza.chassis.local.state import State
 from cobranza.chassis.local.supervisor import Program, Supervisor
 from cobranza.chassis.testing.waiting import WaitUntil
 
-_STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+_STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("up", flush=True)
+time.sleep(600)
+"""
 _SUPERVISOR = """
 import asyncio, sys
 from pathlib import Path
@@ -67,14 +72,12 @@ async def test_a_killed_program_comes_back(tmp_path: Path, wait_until: WaitUntil
         await supervisor.stop()
 
 
-async def test_a_program_that_ignores_the_request_to_end_is_killed(
-    tmp_path: Path, wait_until: WaitUntil
-) -> None:
+async def test_a_program_that_ignores_the_request_to_end_is_killed(tmp_path: Path, wait_until: WaitUntil) -> None:
     with State(tmp_path / "state") as state:
         supervisor = _supervisor(state)
         await supervisor.start(_python("stubborn", _STUBBORN))
         pid = supervisor.pid("stubborn")
-        await wait_until(lambda: (state.directory / "logs" / "stubborn.log").read_text())
+        await wait_until((state.directory / "logs" / "stubborn.log").read_text)
 
         await supervisor.stop(layer_seconds=0.2)
 
@@ -91,16 +94,12 @@ async def test_a_program_that_fails_at_start_is_reported_with_its_last_words(
         supervisor = _supervisor(state)
 
         with pytest.raises(LocalModeError, match="no such policy"):
-            await supervisor.start(
-                _python("worker", "raise SystemExit('no such policy')", ready=never)
-            )
+            await supervisor.start(_python("worker", "raise SystemExit('no such policy')", ready=never))
 
         await supervisor.stop()
 
 
-async def test_a_program_that_keeps_ending_stops_the_platform(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_program_that_keeps_ending_stops_the_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cobranza.chassis.local.supervisor._BACK_OFF_SECONDS", (0.0,) * 5)
     with State(tmp_path / "state") as state:
         supervisor = _supervisor(state)
@@ -113,7 +112,7 @@ async def test_a_program_that_keeps_ending_stops_the_platform(
 
 
 async def test_no_child_survives_a_killed_supervisor(tmp_path: Path, wait_until: WaitUntil) -> None:
-    parent = subprocess.Popen(  # noqa: ASYNC220 - one line is read, at once
+    parent = subprocess.Popen(  # noqa: ASYNC220, S603 - one line is read, at once
         [sys.executable, "-c", _SUPERVISOR, str(tmp_path / "state")],
         stdout=subprocess.PIPE,
         text=True,

@@ -65,6 +65,14 @@ def test_given_postgresql_binaries_that_do_not_run_are_not_replaced_silently(
         find_binaries({"COBRANZA_PG_BIN": str(tmp_path / "nowhere")})
 
 
+def test_kept_data_is_only_opened_with_the_version_that_made_it(tmp_path: Path) -> None:
+    _program(tmp_path / "initdb", "true")
+    _program(tmp_path / "postgres", "echo 'postgres (PostgreSQL) 16.4'")
+
+    with pytest.raises(PartMissingError, match="PostgreSQL 18, as the data"):
+        find_binaries({"COBRANZA_PG_BIN": str(tmp_path)}, version=18)
+
+
 def test_the_lock_names_every_jar_once_with_its_hash() -> None:
     locked = jars.locked_jars()
 
@@ -100,9 +108,7 @@ def test_a_jar_with_another_hash_counts_as_missing(tmp_path: Path) -> None:
 def test_doctor_says_how_to_mend_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "companies.yaml").write_text("companies: [")
 
-    findings = {
-        one.name: one for one in examine(tmp_path, companies_file=tmp_path / "companies.yaml")
-    }
+    findings = {one.name: one for one in examine(tmp_path, companies_file=tmp_path / "companies.yaml")}
 
     assert findings["Python"].ok
     assert not findings["companies"].ok

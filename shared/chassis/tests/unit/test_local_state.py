@@ -34,9 +34,10 @@ def test_state_directory_is_for_its_owner_alone(tmp_path: Path) -> None:
 def test_second_start_on_the_same_directory_names_the_process_that_holds_it(
     tmp_path: Path,
 ) -> None:
-    with State(tmp_path / "state"):
-        with pytest.raises(LocalModeError, match=f"in use by process {os.getpid()}"):
-            State(tmp_path / "state").__enter__()
+    held = pytest.raises(LocalModeError, match=f"in use by process {os.getpid()}")
+
+    with State(tmp_path / "state"), held:
+        State(tmp_path / "state").__enter__()
 
 
 def test_a_port_that_somebody_took_meanwhile_is_replaced(tmp_path: Path) -> None:
@@ -101,9 +102,7 @@ def test_wiping_refuses_a_directory_in_use(tmp_path: Path) -> None:
         assert (tmp_path / "state" / "cobranza-state.json").exists()
 
 
-def test_processes_left_by_an_earlier_run_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_left_by_an_earlier_run_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cobranza.chassis.local.state._PATIENCE_SECONDS", 0.0)
     with State(tmp_path / "state") as state:
         left = subprocess.Popen(

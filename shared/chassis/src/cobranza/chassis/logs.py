@@ -87,7 +87,7 @@ def configure(*, service: str, role: str, level: str = "info") -> None:
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.dev.ConsoleRenderer()
+                structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
                 if sys.stdout.isatty()
                 else structlog.processors.JSONRenderer(ensure_ascii=False),
             ],

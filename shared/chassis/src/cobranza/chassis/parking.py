@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
+from uuid import UUID
 
 from cobranza.chassis.database import Database, Transaction
 from cobranza.chassis.outbox import Cause
-from cobranza.chassis.streams.agent import Agent, BatchTransaction, Event, ParkedInput
+from cobranza.chassis.streams.agent import Agent, BatchTransaction, Event, ParkedInput, parties
 from cobranza.contracts.envelope import Envelope, EnvelopeError, decode
 from cobranza.contracts.topics import topic
 
@@ -28,6 +29,7 @@ class Parked:
 
     id: int
     key: str
+    event_id: UUID
     topic: str
     partition: int
     offset: int
@@ -42,7 +44,7 @@ class Parked:
     raw_value: bytes | None
 
 
-_COLUMNS = 'id, key, topic, partition, "offset", state, error_class, error_text, pointer, parked_at, closed_at, raw_key, raw_headers, raw_value'
+_COLUMNS = 'id, key, event_id, topic, partition, "offset", state, error_class, error_text, pointer, parked_at, closed_at, raw_key, raw_headers, raw_value'
 
 
 def _parked(row: Any) -> Parked:
@@ -89,7 +91,7 @@ class Parking:
         _demand(reason)
         async with self._database.transaction() as tx:
             entry = await self._lock_open(tx, parked_id)
-            await self._close(tx, entry, state="discarded", actor=actor, reason=reason)
+            await self._close(tx, entry, outcome="discarded", actor=actor, reason=reason)
             await self._free_key_if_empty(tx, entry.key)
 
     async def release(self, key: str, *, actor: str, reason: str) -> int:
@@ -118,7 +120,7 @@ class Parking:
                 raise ParkingError(f"nothing is parked for the key {key!r}")
             for entry in entries:
                 await self._apply(tx, entry, value=entry.raw_value)
-                await self._close(tx, entry, state="released", actor=actor, reason=reason)
+                await self._close(tx, entry, outcome="applied", actor=actor, reason=reason)
             await tx.execute(
                 "DELETE FROM parked_key WHERE consumer = :consumer AND key = :key",
                 {"consumer": self._consumer, "key": key},
@@ -135,7 +137,7 @@ class Parking:
         async with self._database.transaction_of(BatchTransaction, Cause.command()) as tx:
             entry = await self._lock_open(tx, parked_id)
             await self._apply(tx, entry, value=value)
-            await self._close(tx, entry, state="released", actor=actor, reason=f"fixed: {reason}")
+            await self._close(tx, entry, outcome="fixed", actor=actor, reason=reason)
             await self._free_key_if_empty(tx, entry.key)
 
     async def park_now(self, topic_name: str, partition: int, *, actor: str, reason: str) -> None:
@@ -203,28 +205,43 @@ class Parking:
             raise ParkingError(f"#{parked_id} was already {entry.state}")
         return entry
 
-    async def _close(self, tx: Transaction, entry: Parked, *, state: str, actor: str, reason: str) -> None:
+    async def _close(
+        self,
+        tx: Transaction,
+        entry: Parked,
+        *,
+        outcome: Literal["applied", "fixed", "discarded"],
+        actor: str,
+        reason: str,
+    ) -> None:
         await tx.execute(
             """
             UPDATE parked SET state = :state, closed_at = clock_timestamp(), closed_by = :actor, close_reason = :reason
             WHERE id = :id
             """,
-            {"state": state, "actor": actor, "reason": reason, "id": entry.id},
+            {
+                "state": "discarded" if outcome == "discarded" else "released",
+                "actor": actor,
+                "reason": reason,
+                "id": entry.id,
+            },
         )
-        await _note(tx, actor, state, f"parked #{entry.id}", reason)
+        await _note(tx, actor, outcome, f"parked #{entry.id}", reason)
         agent = self._agents.get(entry.topic)
         if agent is not None and agent.on_parked is not None:
-            company, _, customer = entry.key.partition("|")
+            company, customer = parties(entry.key)
             await agent.on_parked(
                 tx,
                 ParkedInput(
                     parked_id=entry.id,
+                    event_id=entry.event_id,
+                    event_type=_type_of(entry),
                     topic=entry.topic,
-                    company=company if company not in ("", "-") else None,
-                    customer=customer if customer not in ("", "-") else None,
-                    code=entry.error_class or state,
+                    company=company,
+                    customer=customer,
+                    code=entry.error_class or entry.state,
                     detail=reason,
-                    open=False,
+                    outcome=outcome,
                     cause=tx.cause,
                 ),
             )
@@ -239,6 +256,10 @@ class Parking:
             """,
             {"consumer": self._consumer, "key": key},
         )
+
+
+def _type_of(entry: Parked) -> str:
+    return next((value.decode("utf-8", "replace") for name, value in entry.raw_headers if name == "ce_type"), "unknown")
 
 
 def _demand(reason: str) -> None:

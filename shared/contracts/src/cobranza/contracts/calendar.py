@@ -24,8 +24,7 @@ class BusinessCalendar:
     def __post_init__(self) -> None:
         if not self.weekend < set(range(7)):
             raise ValueError(
-                "expected a weekend of weekdays 0 to 6 that leaves one to work,"
-                f" got {sorted(self.weekend)}"
+                f"expected a weekend of weekdays 0 to 6 that leaves one to work, got {sorted(self.weekend)}"
             )
 
     def is_business_day(self, day: date) -> bool:

@@ -1,9 +1,10 @@
-"""Writes what derives from the catalogue: JSON Schemas, the event catalogue for people, AsyncAPI."""
+"""Writes what derives from the catalogue: JSON Schemas, the page of events, AsyncAPI."""
 
 import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,26 @@ _ATTRIBUTES = (
     ("partitionkey", "The record's key; must agree with the data", "Cobranza"),
     ("sequence", "Number of the event within its subject, 20 digits", "Cobranza"),
     ("correlationid", "Id of the event or command at the root", "Cobranza"),
-    ("causationid", "Id of what caused it directly", "nobody"),
-    ("traceparent", "W3C trace context", "nobody"),
-    ("expirytime", "A reader must not act on it later than this", "nobody"),
+    ("causationid", "Id of what caused it directly", ""),
+    ("traceparent", "W3C trace context", ""),
+    ("expirytime", "A reader must not act on it later than this", ""),
 )
+
+_PREAMBLE = """\
+# Events
+
+Everything Cobranza's services tell each other, and what an ERP may send. Made by `make docs` from
+`shared/contracts`; not edited by hand.
+
+* Every event is a CloudEvent 1.0 in binary mode: attributes in `ce_*` headers, JSON in the value, key
+  `company|customer`, or `company|-` for facts without a known customer. ERPs may also send structured
+  JSON (`application/cloudevents+json`).
+* Data carries the full state of what it tells. A reader drops a `sequence` that is not above what it
+  has seen, ignores fields it does not know, and skips types it does not know.
+* `*_on` is a date, `*_at` an instant in UTC, money is `{"amount": "1160.00", "currency": "MXN"}` with
+  the amount as text. What is absent is left out, never null.
+* The folders `schemas` and `examples` of `shared/contracts/src/cobranza/contracts` have a JSON Schema
+  and an example of each event."""
 
 
 def schema_of(payload: type[Payload]) -> dict[str, Any]:
@@ -42,6 +59,18 @@ def schema_of(payload: type[Payload]) -> dict[str, Any]:
     definitions = schema.pop("$defs", None)
     tidy = {"$schema": _DRAFT, "$id": f"urn:cobranza:{payload.TYPE}", **_tidied(schema)}
     return tidy | ({"definitions": _tidied_each(definitions)} if definitions else {})
+
+
+def examples_of(type_: str) -> tuple[bytes, ...]:
+    """Golden examples of an event type, each a structured CloudEvent.
+
+    They never change: producers write such events, readers understand them for ever.
+    """
+    folder = resources.files("cobranza.contracts") / "examples"
+    names = sorted(path.name for path in folder.iterdir())
+    return tuple(
+        (folder / name).read_bytes() for name in names if name.startswith(f"{type_}.") and name.endswith(".json")
+    )
 
 
 def schemas() -> dict[Path, str]:
@@ -106,11 +135,10 @@ def _tidied(schema: Mapping[str, Any]) -> dict[str, Any]:
             name: {key: value for key, value in _tidied(field).items() if key != "title"}
             for name, field in tidy["properties"].items()
         }
-    match tidy.get("anyOf"):
-        case [{**only}, {"type": "null"}]:
-            del tidy["anyOf"]
-            tidy = only | tidy
-            del tidy["default"]
+    alternatives = tidy.get("anyOf", [])
+    if {"type": "null"} in alternatives:
+        del tidy["anyOf"], tidy["default"]
+        tidy = alternatives[0] | tidy
     if isinstance(tidy.get("items"), dict):
         tidy["items"] = _tidied(tidy["items"])
     if "description" in tidy:
@@ -120,20 +148,7 @@ def _tidied(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _events_page() -> str:
     lines = [
-        "# Events",
-        "",
-        "Everything Cobranza's services tell each other, and what an ERP may send. Made by"
-        " `make docs` from `shared/contracts`; not edited by hand.",
-        "",
-        "Every event is a CloudEvent 1.0 in binary mode: attributes in `ce_*` headers, JSON in the"
-        " value, key `company|customer`, or `company|-` for facts without a known customer. ERPs"
-        " may also send structured JSON (`application/cloudevents+json`). Data carries the full"
-        " state of what it tells; a reader drops a `sequence` that is not above what it has seen,"
-        " ignores fields it does not know, and skips types it does not know. `*_on` is a date,"
-        " `*_at` an instant in UTC, money is"
-        ' `{"amount": "1160.00", "currency": "MXN"}` with the amount as text. What is absent is'
-        " left out, never null. Schemas: `shared/contracts/src/cobranza/contracts/schemas`;"
-        " one example of each event: `…/examples`.",
+        *_PREAMBLE.splitlines(),
         "",
         "| Attribute | Meaning | Required of |",
         "|---|---|---|",
@@ -151,7 +166,7 @@ def _events_page() -> str:
 
 
 def _topic_row(topic: Topic) -> str:
-    writer = "ERPs, banks" if topic.is_ingress else topic.producer
+    writer = "ERPs and banks" if topic.is_ingress else topic.producer
     kept = "for ever" if topic.retention_days is None else f"{topic.retention_days} days"
     if topic.compacted:
         kept = "newest per key; a tombstone erases"
@@ -242,14 +257,11 @@ def _asyncapi() -> dict[str, Any]:
         "info": {
             "title": "Cobranza",
             "version": "1.0.0",
-            "description": "Event-driven collection of receivables. Every message is a CloudEvent"
-            " 1.0 in binary mode.",
+            "description": "Event-driven collection of receivables. Every message is a CloudEvent 1.0 in binary mode.",
         },
         "defaultContentType": "application/json",
         "channels": {topic.name: _channel(topic) for topic in CATALOGUE},
-        "operations": {
-            name: operation for topic in CATALOGUE for name, operation in _operations(topic)
-        },
+        "operations": {name: operation for topic in CATALOGUE for name, operation in _operations(topic)},
         "components": {
             "messages": {
                 payload.TYPE: {
@@ -276,10 +288,7 @@ def _channel(topic: Topic) -> dict[str, Any]:
     return {
         "address": topic.name,
         "description": topic.purpose,
-        "messages": {
-            payload.TYPE: {"$ref": f"#/components/messages/{payload.TYPE}"}
-            for payload in topic.classes
-        },
+        "messages": {payload.TYPE: {"$ref": f"#/components/messages/{payload.TYPE}"} for payload in topic.classes},
         "bindings": {
             "kafka": {
                 "topic": topic.name,

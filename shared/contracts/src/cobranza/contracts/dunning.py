@@ -65,9 +65,7 @@ class CaseOpened(_CaseFact):
     opened_on: date
     policy: Annotated[PolicyVersion | None, Field(description="Absent: no policy applies")] = None
     owner: Line | None = None
-    previous_case_id: Annotated[
-        CaseId | None, Field(description="The closed case whose levels it carries")
-    ] = None
+    previous_case_id: Annotated[CaseId | None, Field(description="The closed case whose levels it carries")] = None
 
 
 class CaseClosed(_CaseFact):
@@ -75,9 +73,7 @@ class CaseClosed(_CaseFact):
 
     TYPE: ClassVar[str] = "cobranza.dunning.case-closed.v1"
 
-    outcome: Annotated[
-        Slug, Field(description="Open set; known: cured, paid, written_off, cancelled, merged")
-    ]
+    outcome: Annotated[Slug, Field(description="Open set; known: cured, paid, written_off, cancelled, merged")]
     opened_on: date
     closed_on: date
 
@@ -146,9 +142,7 @@ class NoticeLine(Part):
     """A receivable a notice is about."""
 
     receivable_id: ReceivableId
-    step: Annotated[
-        Slug | None, Field(description="Step it moves to; absent: listed, not moving")
-    ] = None
+    step: Annotated[Slug | None, Field(description="Step it moves to; absent: listed, not moving")] = None
     last_notice_on: Annotated[date | None, Field(description="Of an earlier notice")] = None
 
 
@@ -158,9 +152,7 @@ class PlannedChannel(Part):
     channel: ChannelCode
     role: Annotated[
         Literal["main", "also", "fallback"],
-        Field(
-            description="also: part of the same contact; fallback: tried in order when main fails"
-        ),
+        Field(description="also: part of the same contact; fallback: tried in order when main fails"),
     ]
 
 
@@ -182,14 +174,10 @@ class NoticeRequested(Payload):
     template: Slug
     tone: ToneCode
     language: Annotated[Language, Field(description="Preferred; the customer's, when there is one")]
-    contact_rules: Annotated[
-        tuple[Slug, ...], Field(description="Rules on top of those of the debtor's country")
-    ] = ()
+    contact_rules: Annotated[tuple[Slug, ...], Field(description="Rules on top of those of the debtor's country")] = ()
     conditions: PermitConditions = PermitConditions()
     requires_delivery: bool = False
-    on_unknown: Annotated[
-        Slug, Field(description="Open set; known: assume_sent, operator, resend")
-    ] = "assume_sent"
+    on_unknown: Annotated[Slug, Field(description="Open set; known: assume_sent, operator, resend")] = "assume_sent"
     policy: PolicyVersion
     decision_id: DecisionId
     expires_at: Annotated[Instant, Field(description="Business instant after which it is not sent")]
@@ -204,10 +192,7 @@ class _TaskState(Payload):
     case_id: CaseId | None = None
     kind: Annotated[
         Slug,
-        Field(
-            description="Open set; known: call, approval, match_cash, fix_contact, no_policy,"
-            " decide_end"
-        ),
+        Field(description="Open set; known: call, approval, match_cash, fix_contact, no_policy, decide_end"),
     ]
     role: Slug
     assignee: Line | None = None
@@ -373,15 +358,9 @@ class DisputeResolved(_DisputeState):
 
     TYPE: ClassVar[str] = "cobranza.dunning.dispute-resolved.v1"
 
-    outcome: Annotated[
-        Slug, Field(description="Open set; known: upheld, partly, rejected, withdrawn")
-    ]
-    stopped: Annotated[
-        NonNegativeMoney, Field(description="Part that stays stopped: its credit note is awaited")
-    ]
-    stopped_until: Annotated[
-        date | None, Field(description="Last day on which it stays stopped")
-    ] = None
+    outcome: Annotated[Slug, Field(description="Open set; known: upheld, partly, rejected, withdrawn")]
+    stopped: Annotated[NonNegativeMoney, Field(description="Part that stays stopped: its credit note is awaited")]
+    stopped_until: Annotated[date | None, Field(description="Last day on which it stays stopped")] = None
     returning: Annotated[NonNegativeMoney, Field(description="Part that is asked for again")]
     returns_on: Annotated[date | None, Field(description="First day on which it is")] = None
     by: Actor
@@ -408,9 +387,7 @@ class _HoldState(Payload):
         ),
     ]
     placed_on: date
-    until_on: Annotated[
-        date | None, Field(description="Last day, inclusive; absent: until released")
-    ] = None
+    until_on: Annotated[date | None, Field(description="Last day, inclusive; absent: until released")] = None
 
 
 class HoldPlaced(_HoldState):
@@ -426,9 +403,7 @@ class HoldReleased(_HoldState):
 
     TYPE: ClassVar[str] = "cobranza.dunning.hold-released.v1"
 
-    release_reason: Annotated[
-        Slug, Field(description="Open set; known: expired, released, settled")
-    ]
+    release_reason: Annotated[Slug, Field(description="Open set; known: expired, released, settled")]
     by: Actor
     released_on: date
 

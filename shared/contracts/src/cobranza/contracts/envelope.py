@@ -24,21 +24,38 @@ MAX_DEPTH = 32
 BINARY = "application/json"
 STRUCTURED = "application/cloudevents+json"
 
+_ATTRIBUTES = frozenset(
+    {
+        "specversion",
+        "id",
+        "source",
+        "type",
+        "subject",
+        "time",
+        "datacontenttype",
+        "companyid",
+        "partitionkey",
+        "sequence",
+        "correlationid",
+        "causationid",
+        "traceparent",
+        "expirytime",
+    }
+)
 _SEQUENCE = re.compile(r"[0-9]{20}", re.ASCII)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
-_INSTANT = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
-)
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _ERP_SOURCE = re.compile(r"/erp/(?P<company>[a-z0-9-]{2,40})/(?P<system>[A-Za-z0-9._-]{1,40})")
 _INGRESS_TYPE = "erp."
 _LONGEST_ATTRIBUTE = 255
 
 P = TypeVar("P", bound=Payload)
+P_co = TypeVar("P_co", bound=Payload, covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope(Generic[P]):
+class Envelope(Generic[P_co]):
     """An event: its payload and what the wire says about it.
 
     Args:
@@ -56,7 +73,7 @@ class Envelope(Generic[P]):
 
     event_id: EventId
     source: str
-    data: P
+    data: P_co
     correlation_id: str
     time: datetime | None = None
     sequence: int | None = None
@@ -155,9 +172,7 @@ class EnvelopeError(Exception):
 Decoded: TypeAlias = Envelope[Payload] | UnknownType | Tombstone
 
 
-def erp_event(
-    data: P, *, external_event_id: str, system: str, time: datetime | None = None
-) -> Envelope[P]:
+def erp_event(data: P, *, external_event_id: str, system: str, time: datetime | None = None) -> Envelope[P]:
     """An event as an ERP publishes it; the same id in the same system is the same event."""
     source = f"/erp/{data.company}/{system}"
     event_id = ingress_event_id(source, external_event_id)
@@ -188,9 +203,7 @@ def encode_structured(envelope: Envelope[Payload]) -> bytes:
     Raises:
         EnvelopeError: the data is larger than ``MAX_BYTES``.
     """
-    attributes = json.dumps(
-        _attributes_of(envelope) | {"datacontenttype": BINARY}, ensure_ascii=False
-    )
+    attributes = json.dumps(_attributes_of(envelope) | {"datacontenttype": BINARY}, ensure_ascii=False)
     return attributes[:-1].encode() + b', "data": ' + _json_of(envelope.data) + b"}"
 
 
@@ -224,9 +237,7 @@ def decode(
             _check_key(key, decoded.data)
         return decoded
     if content_type not in (BINARY, None):
-        raise _refusal(
-            "unsupported_content_type", "content-type", f"expected {BINARY}, got {content_type!r}"
-        )
+        raise _refusal("unsupported_content_type", "content-type", f"expected {BINARY}, got {content_type!r}")
     return _read(attributes, value, payloads=payloads, key=key, strict=strict)
 
 
@@ -254,17 +265,21 @@ def decode_event(
     """
     attributes: dict[str, str] = {}
     for name, text in event.items():
-        if name == "data" or text is None:
-            continue
-        if not isinstance(text, str):
-            raise _refusal("invalid_attribute", f"ce_{name}", "expected text")
-        attributes[name] = text
+        if name in _ATTRIBUTES and text is not None:
+            if not isinstance(text, str):
+                raise _refusal("invalid_attribute", f"ce_{name}", "expected text")
+            attributes[name] = text
     if attributes.get("datacontenttype", BINARY).partition(";")[0].strip().lower() != BINARY:
         raise _refusal("unsupported_content_type", "ce_datacontenttype", f"expected {BINARY}")
     if "data" not in event:
         raise _refusal("missing_attribute", "data", "expected the data of the event")
+    key = attributes.get("partitionkey")
     return _read(
-        attributes, json.dumps(event["data"]).encode(), payloads=payloads, key=None, strict=False
+        attributes,
+        json.dumps(event["data"]).encode(),
+        payloads=payloads,
+        key=None if key is None else key.encode(errors="replace"),
+        strict=False,
     )
 
 
@@ -281,13 +296,9 @@ def parse_json_strict(document: bytes, *, max_bytes: int = MAX_INGRESS_BYTES) ->
     except UnicodeDecodeError as error:
         raise _refusal("not_utf8", "", f"expected UTF-8, byte {error.start} is not") from error
     try:
-        value = json.loads(
-            text, object_pairs_hook=_object_without_duplicates, parse_constant=_refuse_constant
-        )
+        value = json.loads(text, object_pairs_hook=_object_without_duplicates, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        raise _refusal(
-            "not_json", "", f"line {error.lineno} column {error.colno}: {error.msg}"
-        ) from error
+        raise _refusal("not_json", "", f"line {error.lineno} column {error.colno}: {error.msg}") from error
     except RecursionError:
         raise _refusal("too_deep", "", f"expected at most {MAX_DEPTH} levels") from None
     except ValueError as error:  # a whole number of thousands of digits
@@ -334,9 +345,7 @@ def _read(
     return _read_canonical(attributes, data, key=key)
 
 
-def _read_canonical(
-    attributes: Mapping[str, str], data: Payload, *, key: bytes | None
-) -> Envelope[Payload]:
+def _read_canonical(attributes: Mapping[str, str], data: Payload, *, key: bytes | None) -> Envelope[Payload]:
     _check_company(attributes, data)
     if key is None:
         raise _refusal("key_mismatch", "key", f"expected {data.partition_key!r}, got none")
@@ -348,9 +357,7 @@ def _read_canonical(
         ("partitionkey", data.partition_key),
     ):
         if (found := _required(attributes, name)) != expected:
-            raise _refusal(
-                "invalid_attribute", f"ce_{name}", f"expected {expected!r}, got {found!r}"
-            )
+            raise _refusal("invalid_attribute", f"ce_{name}", f"expected {expected!r}, got {found!r}")
     sequence = _required(attributes, "sequence")
     if not _SEQUENCE.fullmatch(sequence):
         raise _refusal("invalid_attribute", "ce_sequence", "expected 20 digits")
@@ -368,9 +375,7 @@ def _read_canonical(
     )
 
 
-def _read_ingress(
-    attributes: Mapping[str, str], data: Payload, *, key: bytes | None
-) -> Envelope[Payload]:
+def _read_ingress(attributes: Mapping[str, str], data: Payload, *, key: bytes | None) -> Envelope[Payload]:
     source = _required(attributes, "source")
     origin = _ERP_SOURCE.fullmatch(source)
     if origin is None:
@@ -384,7 +389,7 @@ def _read_ingress(
     _check_company(attributes, data)
     _check_key(key, data)
     if "partitionkey" in attributes:
-        _check_key(attributes["partitionkey"].encode(), data)
+        _check_key(attributes["partitionkey"].encode(errors="replace"), data)
     external_event_id = _required(attributes, "id")
     event_id = ingress_event_id(source, external_event_id)
     time = attributes.get("time")
@@ -485,9 +490,7 @@ def _instant(text: str, name: str) -> datetime:
             return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    raise _refusal(
-        "invalid_attribute", f"ce_{name}", "expected an instant such as 2027-01-14T15:04:05Z"
-    )
+    raise _refusal("invalid_attribute", f"ce_{name}", "expected an instant such as 2027-01-14T15:04:05Z")
 
 
 def _text_of(instant: datetime) -> str:
@@ -499,9 +502,7 @@ def _check_company(attributes: Mapping[str, str], data: Payload) -> None:
     if company is None and not data.TYPE.startswith(_INGRESS_TYPE):
         raise _refusal("company_missing", "ce_companyid", f"expected {data.company!r}")
     if company is not None and company != data.company:
-        raise _refusal(
-            "company_mismatch", "ce_companyid", f"names {company!r}, the data {data.company!r}"
-        )
+        raise _refusal("company_mismatch", "ce_companyid", f"names {company!r}, the data {data.company!r}")
 
 
 def _check_key(key: bytes | None, data: Payload) -> None:
@@ -513,16 +514,15 @@ def _check_key(key: bytes | None, data: Payload) -> None:
 
 
 def _invalid(error: ValidationError) -> EnvelopeError:
-    kinds = {(fault["loc"], fault["type"]) for fault in error.errors(include_url=False)}
+    found = error.errors(include_url=False, include_input=False)
     code = "invalid_data"
-    if any(kind == "json_invalid" for _, kind in kinds):
+    if any(fault["type"] == "json_invalid" for fault in found):
         code = "not_json"
-    elif (("company",), "missing") in kinds:
+    elif any(fault["loc"] == ("company",) and fault["type"] == "missing" for fault in found):
         code = "company_missing"
-    hint = None
-    if any(kind == "amount_text" for _, kind in kinds):
-        hint = "write amounts as text, with the decimals of the currency"
-    return EnvelopeError(code, faults_of(error), hint=hint)
+    causes = (fault.get("ctx", {}).get("error") for fault in found)
+    hints = (getattr(cause, "hint", None) for cause in causes)
+    return EnvelopeError(code, faults_of(error), hint=next(filter(None, hints), None))
 
 
 def _escaped(part: str | int) -> str:
@@ -547,11 +547,7 @@ def _depth(value: Any) -> int:
     while level:
         containers = [item for item in level if isinstance(item, dict | list)]
         deepest += bool(containers)
-        level = [
-            child
-            for item in containers
-            for child in (item.values() if isinstance(item, dict) else item)
-        ]
+        level = [child for item in containers for child in (item.values() if isinstance(item, dict) else item)]
     return deepest
 
 

@@ -68,9 +68,7 @@ def payment_id(company: str, system: str, external_id: str) -> PaymentId:
     return PaymentId(_derive(_PAYMENT, company, system, external_id))
 
 
-def allocation_id(
-    *, cause: UUID, payment: UUID, receivable: UUID, reverses: UUID | None = None
-) -> AllocationId:
+def allocation_id(*, cause: UUID, payment: UUID, receivable: UUID, reverses: UUID | None = None) -> AllocationId:
     """Id of the allocation that one event causes between a receipt and a receivable."""
     return AllocationId(_derive(_ALLOCATION, cause, payment, receivable, reverses or ""))
 

@@ -2,8 +2,9 @@
 
 from datetime import date
 from typing import Annotated, ClassVar
+from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from cobranza.contracts.identifiers import FiscalReceiptId
 from cobranza.contracts.invoicing import Contact, InvoiceTerms
@@ -27,6 +28,14 @@ from cobranza.contracts.payloads import (
     Zone,
 )
 from cobranza.contracts.payments import Method, RemittanceLine
+
+
+def _real_zone(zone: str) -> str:
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{zone!r} is not an IANA time zone") from error
+    return zone
 
 
 class IngressPayload(Payload):
@@ -54,7 +63,9 @@ class CustomerChanged(IngressPayload):
     tax_id: Line | None = None
     country: Country
     language: Annotated[Language | None, Field(description="Absent: the company's first")] = None
-    zone: Annotated[Zone | None, Field(description="Absent: the company's")] = None
+    zone: Annotated[Annotated[Zone, AfterValidator(_real_zone)] | None, Field(description="Absent: the company's")] = (
+        None
+    )
     segment: Slug = "standard"
     protected_party: Annotated[
         Slug, Field(description="Protection class; open set; known: business, consumer, unknown")
@@ -142,9 +153,9 @@ class PaymentReversed(IngressPayload):
 
     customer: Annotated[Customer | None, Field(description="As on the payment")] = None
     reversed_on: date
-    reason: Annotated[
-        Slug, Field(description="Open set; known: returned, chargeback, cheque_bounced, error")
-    ] = "returned"
+    reason: Annotated[Slug, Field(description="Open set; known: returned, chargeback, cheque_bounced, error")] = (
+        "returned"
+    )
 
 
 class CashWatermark(Payload):

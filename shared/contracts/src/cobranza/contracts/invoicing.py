@@ -30,15 +30,11 @@ class Contact(Part):
     """A person or department of the customer, and one way to reach it."""
 
     name: Line
-    role: Annotated[
-        Slug, Field(description="Open set; known: accounts_payable, owner, legal, other")
-    ]
+    role: Annotated[Slug, Field(description="Open set; known: accounts_payable, owner, legal, other")]
     channel: ChannelCode
     value: Line
     language: Language | None = None
-    consent: Annotated[Slug, Field(description="Open set; known: unknown, given, withdrawn")] = (
-        "unknown"
-    )
+    consent: Annotated[Slug, Field(description="Open set; known: unknown, given, withdrawn")] = "unknown"
 
 
 class CustomerState(Payload):
@@ -89,15 +85,13 @@ class InvoiceTerms(Payload):
     customer: Customer
     number: Line
     fiscal_id: Line | None = None
-    document_type: Annotated[
-        Slug, Field(description="Open set; known: invoice, debit_note, receipt")
-    ] = "invoice"
+    document_type: Annotated[Slug, Field(description="Open set; known: invoice, debit_note, receipt")] = "invoice"
     issued_on: date
     payable: Annotated[PositiveMoney, Field(description="Sum of the instalments")]
     instalments: Annotated[tuple[Instalment, ...], Field(min_length=1, max_length=200)]
-    opening: Annotated[
-        bool, Field(description="Part of the opening balance: issued before Cobranza was in use")
-    ] = False
+    opening: Annotated[bool, Field(description="Part of the opening balance: issued before Cobranza was in use")] = (
+        False
+    )
     concept: Line | None = None
     product_line: Line | None = None
     terms: Annotated[Line | None, Field(description="Payment terms in words, for people")] = None
@@ -217,9 +211,7 @@ class DueDate(Payload):
     customer: Customer
     due_on: date
     phase: Literal["approaching", "reached", "passed"]
-    offset_days: Annotated[
-        int, Field(ge=-3650, le=3650, description="Days after the due date; negative before it")
-    ]
+    offset_days: Annotated[int, Field(ge=-3650, le=3650, description="Days after the due date; negative before it")]
     business_date: Annotated[date, Field(description="The company's date on which it was told")]
 
 

@@ -18,7 +18,6 @@ from pydantic import (
     field_serializer,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 MAX_INTEGER_DIGITS = 15
 AMOUNT_PATTERN = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,4})?$"
@@ -54,6 +53,18 @@ class CurrencyMismatch(ValueError):  # noqa: N818 - a refusal is named by its fa
     def __init__(self, left: str, right: str) -> None:
         super().__init__(f"{left} and {right} cannot be mixed; there is no implicit exchange")
         self.facts = {"left": left, "right": right}
+
+
+class AmountTextError(ValueError):
+    """Something else stands where the text of an amount is expected."""
+
+    hint = "write amounts as text, with the decimals of the currency"
+
+    def __init__(self, found: object) -> None:
+        super().__init__(
+            f'expected an amount as text such as "1160.00", at most {MAX_INTEGER_DIGITS} integer digits,'
+            f" got {repr(found)[:60]}"
+        )
 
 
 def exponent(currency: str) -> int:
@@ -103,18 +114,14 @@ def decimal_from_text(value: Any) -> Decimal:
     """A finite decimal from a Decimal or from its text; numbers of JSON are floats and refused.
 
     Raises:
-        ValueError: anything else, also exponents, signs of plus and spaces.
+        AmountTextError: anything else, also exponents, signs of plus and spaces.
     """
     if isinstance(value, Decimal):
         if value.is_finite() and abs(value) < _LIMIT:
             return value
     elif isinstance(value, str) and _AMOUNT.fullmatch(value):
         return Decimal(value)
-    raise PydanticCustomError(
-        "amount_text",
-        'expected an amount as text such as "1160.00", at most 15 integer digits, got {got}',
-        {"got": repr(value)[:60]},
-    )
+    raise AmountTextError(value)
 
 
 def _known(currency: str) -> str:
@@ -122,9 +129,7 @@ def _known(currency: str) -> str:
     return currency
 
 
-Currency = Annotated[
-    str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code"), AfterValidator(_known)
-]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code"), AfterValidator(_known)]
 
 Amount = Annotated[
     Decimal,
@@ -177,10 +182,7 @@ class Money(BaseModel):
         if parts < 1:
             raise ValueError(f"expected at least one part, got {parts}")
         share, rest = divmod(self.minor, parts)
-        return tuple(
-            Money.from_minor(share + (1 if place < rest else 0), self.currency)
-            for place in range(parts)
-        )
+        return tuple(Money.from_minor(share + (1 if place < rest else 0), self.currency) for place in range(parts))
 
     def __add__(self, other: "Money") -> "Money":
         return Money.from_minor(self.minor + self._minor_of(other), self.currency)

@@ -72,15 +72,9 @@ class _NoticeState(Payload):
     case_id: Annotated[CaseId | None, Field(description="Of a notice that a step asked for")] = None
     step: Slug | None = None
     run: Ordinal | None = None
-    attempt: Annotated[
-        Ordinal | None, Field(description="Of the permit request; absent when none was made")
-    ] = None
-    lines: Annotated[
-        tuple[GrantedLine, ...], Field(max_length=1000, description="Granted by the permit")
-    ] = ()
-    claimed: Annotated[
-        NonNegativeMoney | None, Field(description="Sum claimed less the credit shown")
-    ] = None
+    attempt: Annotated[Ordinal | None, Field(description="Of the permit request; absent when none was made")] = None
+    lines: Annotated[tuple[GrantedLine, ...], Field(max_length=1000, description="Granted by the permit")] = ()
+    claimed: Annotated[NonNegativeMoney | None, Field(description="Sum claimed less the credit shown")] = None
     template: Slug | None = None
     template_version: Ordinal | None = None
     language: Language | None = None
@@ -142,9 +136,7 @@ class ContactRecorded(Payload):
     task_id: TaskId | None = None
     channel: ChannelCode
     direction: Literal["outbound", "inbound"]
-    counted_as: Annotated[
-        Slug, Field(description="Open set; known: attempt, connected, right_party, nothing")
-    ]
+    counted_as: Annotated[Slug, Field(description="Open set; known: attempt, connected, right_party, nothing")]
     disposition: Slug | None = None
     contact_point_id: ContactPointId | None = None
     contacted_at: Instant
@@ -159,9 +151,7 @@ class ConsentChanged(Payload):
 
     customer: Customer
     channel: ChannelCode
-    contact_point_id: Annotated[
-        ContactPointId | None, Field(description="Absent: the whole channel")
-    ] = None
+    contact_point_id: Annotated[ContactPointId | None, Field(description="Absent: the whole channel")] = None
     consent: Annotated[Slug, Field(description="Open set; known: unknown, given, withdrawn")]
     source: Annotated[Slug, Field(description="Open set; known: link, call, letter, import")]
     evidence_sha256: Sha256 | None = None

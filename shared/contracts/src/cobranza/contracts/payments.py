@@ -40,9 +40,7 @@ from cobranza.contracts.reasons import TRANSIENT_PERMIT_REFUSALS
 
 Method = Annotated[
     Slug,
-    Field(
-        description="Open set; known: transfer, card, cash, cheque, direct_debit, voucher, other"
-    ),
+    Field(description="Open set; known: transfer, card, cash, cheque, direct_debit, voucher, other"),
 ]
 Cause = Annotated[
     Slug,
@@ -85,9 +83,7 @@ class PaymentReversed(_PaymentState):
 
     TYPE: ClassVar[str] = "cobranza.payments.payment-reversed.v1"
 
-    reason: Annotated[
-        Slug, Field(description="Open set; known: returned, chargeback, cheque_bounced, error")
-    ]
+    reason: Annotated[Slug, Field(description="Open set; known: returned, chargeback, cheque_bounced, error")]
     effective_on: EffectiveOn
 
 
@@ -127,12 +123,8 @@ class ReceivableChanged(AmountsInCurrency, Payload):
     AGGREGATE_ID: ClassVar[tuple[str, ...]] = ("receivable_id",)
 
     receivable_id: ReceivableId
-    invoice_id: Annotated[
-        InvoiceId | None, Field(description="Absent for a charge on a whole case")
-    ] = None
-    instalment: Annotated[
-        Ordinal | None, Field(description="Absent for a charge on a whole case")
-    ] = None
+    invoice_id: Annotated[InvoiceId | None, Field(description="Absent for a charge on a whole case")] = None
+    instalment: Annotated[Ordinal | None, Field(description="Absent for a charge on a whole case")] = None
     customer: Customer
     number: Line
     kind: Literal["invoice", "late_charge"]
@@ -320,9 +312,7 @@ class FiscalReceiptDue(Payload):
     method: Method
     received_on: date
     deadline_on: date
-    state: Annotated[
-        Slug, Field(description="Open set; known: due, answered, rejected, cancelled")
-    ] = "due"
+    state: Annotated[Slug, Field(description="Open set; known: due, answered, rejected, cancelled")] = "due"
     lines: Annotated[tuple[FiscalReceiptLine, ...], Field(max_length=500)]
 
 
@@ -344,9 +334,9 @@ class ChargeRulesActivated(Payload):
 class PermitConditions(Part):
     """What dunning took from the case's pinned policy; payments checks it under its locks."""
 
-    cash_through: Annotated[
-        date | None, Field(description="Cash must be known through this day; absent: no gate")
-    ] = None
+    cash_through: Annotated[date | None, Field(description="Cash must be known through this day; absent: no gate")] = (
+        None
+    )
     unapplied: Annotated[
         Literal["net", "hold"],
         Field(description="net: credit lowers the claim; hold: any credit stops it"),
@@ -393,9 +383,7 @@ class PermitRefusal(Part):
 
     reason: ReasonCode
     receivable_id: ReceivableId | None = None
-    hold: Annotated[
-        Slug | None, Field(description="For on_hold: kind of the hold, promise, plan or dispute")
-    ] = None
+    hold: Annotated[Slug | None, Field(description="For on_hold: kind of the hold, promise, plan or dispute")] = None
 
     @property
     def is_transient(self) -> bool:
@@ -419,9 +407,7 @@ class NoticePermitAnswer(Part):
     lines: tuple[PermitLine, ...] = ()
     credit: Annotated[
         NonNegativeMoney | None,
-        Field(
-            description="Customer's unapplied credit that covers no line whole; absent when refused"
-        ),
+        Field(description="Customer's unapplied credit that covers no line whole; absent when refused"),
     ] = None
     claimed: Annotated[
         NonNegativeMoney | None,

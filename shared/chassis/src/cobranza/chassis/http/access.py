@@ -126,9 +126,7 @@ def access_for(*, host: str, api_keys: Path | None) -> Access:
     if api_keys is not None:
         return KeyAccess(api_keys)
     if not is_loopback(host):
-        raise AccessError(
-            f"{host} is reachable from elsewhere: set COBRANZA_API_KEYS to a file of API keys"
-        )
+        raise AccessError(f"{host} is reachable from elsewhere: set COBRANZA_API_KEYS to a file of API keys")
     return LocalAccess()
 
 

@@ -55,9 +55,7 @@ def of_exception(request: Request, error: Exception) -> Response:
 def of_status(request: Request, error: StarletteHTTPException) -> Response:
     """The answer to an HTTP status that the framework raised."""
     name = problems.name_of_status(error.status_code)
-    return _answer(
-        request, name, status=problems.CATALOGUE[name].status, headers=error.headers or {}
-    )
+    return _answer(request, name, status=problems.CATALOGUE[name].status, headers=error.headers or {})
 
 
 def of_validation(request: Request, error: RequestValidationError) -> Response:

@@ -66,9 +66,7 @@ def create_app(
     Raises:
         ApplicationError: a route declares no scope.
     """
-    app = FastAPI(
-        title="Cobranza", openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan
-    )
+    app = FastAPI(title="Cobranza", openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.frame = frame
     app.state.cursor_secret = cursor_secret or secrets.token_bytes(32)
     for service, router in routers.items():
@@ -92,11 +90,7 @@ def openapi(service: str, router: APIRouter) -> dict[str, Any]:
     """The OpenAPI document of one service, with full paths, scopes and problem answers."""
     outer = APIRouter()
     outer.include_router(router, prefix=f"/{service}")
-    described = [
-        route
-        for route in iter_route_contexts(outer.routes)
-        if (route.path or "").startswith(f"/{service}/v")
-    ]
+    described = [route for route in iter_route_contexts(outer.routes) if (route.path or "").startswith(f"/{service}/v")]
     document = get_openapi(
         title=f"Cobranza {service}",
         version=API_VERSION,

@@ -37,9 +37,7 @@ def require_match(request: Request, *, version: int) -> None:
         raise Problem("version-conflict", current_version=version)
 
 
-def answer(
-    model: BaseModel, *, status: int = 200, version: int | None = None, location: str | None = None
-) -> Response:
+def answer(model: BaseModel, *, status: int = 200, version: int | None = None, location: str | None = None) -> Response:
     """A model as a JSON response, with the ETag of its version and its address where they exist."""
     headers = {}
     if version is not None:

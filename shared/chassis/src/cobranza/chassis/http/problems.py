@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import inspect
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -57,8 +56,7 @@ CATALOGUE: Mapping[str, ProblemType] = {
             name="malformed-request",
             status=400,
             title="The request cannot be read",
-            meaning="The body is not JSON, or the address or a header holds characters that "
-            "are not allowed.",
+            meaning="The body is not JSON, or the address or a header holds characters that are not allowed.",
             remedy="Mend the request; the same request will be refused again.",
         ),
         ProblemType(
@@ -88,8 +86,7 @@ CATALOGUE: Mapping[str, ProblemType] = {
             name="forbidden",
             status=403,
             title="Not allowed",
-            meaning="The key is valid but lacks the scope this route asks for, or the request "
-            "came from another site.",
+            meaning="The key is valid but lacks the scope this route asks for, or the request came from another site.",
             remedy="Use a key that has the scope named in the answer.",
         ),
         ProblemType(
@@ -103,8 +100,7 @@ CATALOGUE: Mapping[str, ProblemType] = {
             name="method-not-allowed",
             status=405,
             title="Method not allowed",
-            meaning="The address exists and does not answer this method; Allow names those it "
-            "answers.",
+            meaning="The address exists and does not answer this method; Allow names those it answers.",
         ),
         ProblemType(
             name="idempotency-key-in-flight",
@@ -172,8 +168,7 @@ CATALOGUE: Mapping[str, ProblemType] = {
             name="unavailable",
             status=503,
             title="Not available for the moment",
-            meaning="A part the service needs, mostly its database, does not answer. Nothing was "
-            "changed.",
+            meaning="A part the service needs, mostly its database, does not answer. Nothing was changed.",
             remedy="Repeat after the seconds of Retry-After.",
         ),
     )
@@ -289,9 +284,8 @@ def document() -> str:
     lines = [
         "# Problems",
         "",
-        "Every error of every API is an RFC 9457 problem (`application/problem+json`).",
-        "Its `type` is one of the paths below,",
-        "which each deployment serves as a page. Generated from the catalogue by `make docs`.",
+        "Every error of every API is an RFC 9457 problem (`application/problem+json`). Its `type`",
+        "is one of the paths below, which each deployment serves as a page. `make docs` writes this file.",
         "",
         "| Type | Status | Title | Meaning | What to do |",
         "|---|---:|---|---|---|",
@@ -299,12 +293,6 @@ def document() -> str:
     lines += [
         f"| `/problems/{problem.name}` | {problem.status} | {problem.title} | "
         f"{problem.meaning or '-'} | {problem.remedy or '-'} |"
-        for problem in sorted(
-            with_services(services).values(), key=lambda problem: (problem.status, problem.name)
-        )
+        for problem in sorted(with_services(services).values(), key=lambda problem: (problem.status, problem.name))
     ]
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(document())

@@ -99,11 +99,7 @@ def class_path(
 def missing_jars(environ: Mapping[str, str], *, fallback: Path) -> tuple[LockedJar, ...]:
     """Those that a start would have to fetch; nothing is fetched."""
     caches = (jar_cache(environ), fallback)
-    return tuple(
-        jar
-        for jar in locked_jars()
-        if not any(_matches(cache / jar.file_name, jar) for cache in caches)
-    )
+    return tuple(jar for jar in locked_jars() if not any(_matches(cache / jar.file_name, jar) for cache in caches))
 
 
 def _writable(cache: Path, *, fallback: Path) -> Path:

@@ -96,9 +96,7 @@ class Kafka:
 
     def _answers(self) -> bool:
         try:
-            admin = KafkaAdminClient(
-                bootstrap_servers=self.bootstrap, request_timeout_ms=3000, api_version=(2, 5)
-            )
+            admin = KafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=3000, api_version=(2, 5))
         except KafkaError:
             return False
         try:

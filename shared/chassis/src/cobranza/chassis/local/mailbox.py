@@ -24,9 +24,7 @@ from cobranza.chassis import clock, ids
 MAX_MESSAGE_BYTES = 10 * 1024 * 1024
 PAGE_SIZE = 50
 _INDEX = "index.jsonl"
-_SHOWN_HTML_POLICY = (
-    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
-)
+_SHOWN_HTML_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 
 
 @dataclass(frozen=True)
@@ -67,11 +65,7 @@ class Mailbox:
         Capitals do not matter.
         """
         wanted = search.casefold()
-        return [
-            summary
-            for summary, words in reversed(self._rows())
-            if not wanted or wanted in words.casefold()
-        ]
+        return [summary for summary, words in reversed(self._rows()) if not wanted or wanted in words.casefold()]
 
     def message(self, message_id: str) -> Message:
         """One message.
@@ -169,9 +163,7 @@ class _Keeper:
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         content = envelope.content
         assert isinstance(content, bytes)
-        kept = self._mailbox.keep(
-            content, sender=envelope.mail_from or "", recipients=envelope.rcpt_tos
-        )
+        kept = self._mailbox.keep(content, sender=envelope.mail_from or "", recipients=envelope.rcpt_tos)
         return f"250 kept as {kept.id}"
 
 
@@ -212,9 +204,7 @@ def mailbox_router(directory: Path) -> APIRouter:
             raise HTTPException(404, "There is no such message.") from None
 
     @router.get("")
-    def inbox(
-        request: Request, search: str = "", page: Annotated[int, Query(ge=1)] = 1
-    ) -> HTMLResponse:
+    def inbox(request: Request, search: str = "", page: Annotated[int, Query(ge=1)] = 1) -> HTMLResponse:
         messages = mailbox.messages(search=search)
         first = (page - 1) * PAGE_SIZE
         return _page(
@@ -244,9 +234,7 @@ def mailbox_router(directory: Path) -> APIRouter:
 
     @router.get("/messages/{message_id}/source")
     def source(message_id: str) -> PlainTextResponse:
-        return PlainTextResponse(
-            found(message_id).source, headers={"X-Content-Type-Options": "nosniff"}
-        )
+        return PlainTextResponse(found(message_id).source, headers={"X-Content-Type-Options": "nosniff"})
 
     @router.get("/api/messages")
     def messages(search: str = "") -> list[Summary]:
@@ -304,9 +292,7 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
 def _page(request: Request, template: str, **shown: object) -> HTMLResponse:
     accepted = request.headers.get("accept-language", "")
     language = "en" if accepted.casefold().startswith("en") else "es"
-    content = _templates.get_template(template).render(
-        language=language, words=_WORDS[language], **shown
-    )
+    content = _templates.get_template(template).render(language=language, words=_WORDS[language], **shown)
     return HTMLResponse(content, headers={"Vary": "Accept-Language"})
 
 

@@ -17,13 +17,15 @@ from cobranza.chassis.local.faults import LocalModeError
 from cobranza.chassis.local.jars import class_path
 from cobranza.chassis.local.java import find_java
 from cobranza.chassis.local.kafka import Kafka
-from cobranza.chassis.local.postgres import Postgres, ServiceDatabase, find_binaries
+from cobranza.chassis.local.postgres import Postgres, ServiceDatabase
 from cobranza.chassis.local.state import State
 from cobranza.chassis.local.supervisor import Program, Supervisor
 
 SERVICES = ("invoicing", "payments", "dunning", "notifications", "analytics")
 DEFAULT_API_PORT = 8000
 
+# The installed script may be off an empty path, or not installed at all; the module never is.
+_COBRANZA = (sys.executable, "-c", "from cobranza.chassis.cli import main; main()")
 _Result = TypeVar("_Result")
 
 
@@ -147,9 +149,7 @@ class LocalPlatform:
         await self._supervisor.start(*programs)
         self._progress(Stage("infrastructure", len(programs), len(programs)))
         if not self._databases:
-            self._databases = {
-                service: await self.postgres.ensure_database(service) for service in SERVICES
-            }
+            self._databases = {service: await self.postgres.ensure_database(service) for service in SERVICES}
 
     async def start_postgres(self) -> Postgres:
         """Bring only a database server up."""
@@ -224,8 +224,7 @@ class LocalPlatform:
 
     async def _prepared_postgres(self) -> Program:
         self._progress(Stage("database", 0, 1))
-        binaries = find_binaries(self._environ)
-        self._postgres = Postgres(self._state, binaries, durable=not self._tests)
+        self._postgres = Postgres(self._state, self._environ, durable=not self._tests)
         await asyncio.to_thread(self._postgres.prepare)
         self._progress(Stage("database", 1, 1))
         return self._postgres.program()
@@ -267,10 +266,9 @@ class LocalPlatform:
         )
 
     def _command(self, name: str, *arguments: str) -> Program:
-        # The installed script may be off an empty path; the module never is.
         return Program(
             name=name,
-            command=(sys.executable, "-m", "cobranza.chassis.cli", *arguments),
+            command=(*_COBRANZA, *arguments),
             environment=self.environment(),
         )
 
@@ -287,7 +285,7 @@ class LocalPlatform:
 
         return Program(
             name=name,
-            command=(sys.executable, "-m", "cobranza.chassis.cli", *arguments),
+            command=(*_COBRANZA, *arguments),
             environment=self.environment() | {"COBRANZA_OPERATIONS_PORT": str(port)},
             ready=is_ready,
         )

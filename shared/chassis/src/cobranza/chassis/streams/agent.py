@@ -67,12 +67,14 @@ class ParkedInput:
     """An input that was parked, released or discarded; what an agent's `on_parked` is told."""
 
     parked_id: int
+    event_id: UUID
+    event_type: str
     topic: str
     company: str | None
     customer: str | None
     code: str
     detail: str
-    open: bool
+    outcome: Literal["parked", "applied", "fixed", "discarded"]
     cause: Cause
 
 
@@ -126,3 +128,11 @@ def refusal_code(error: BaseException) -> str:
 def refusal_pointer(error: BaseException) -> str | None:
     """The JSON pointer an error carries, if any."""
     return cast("str | None", getattr(error, "pointer", None))
+
+
+def parties(key: str) -> tuple[str | None, str | None]:
+    """Company and customer of a record's key, as far as it tells them."""
+    company, _, customer = key.partition("|")
+    if company in ("", "-"):
+        return None, None
+    return company, customer if customer not in ("", "-") else None

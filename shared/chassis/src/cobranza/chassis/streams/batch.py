@@ -22,6 +22,7 @@ from cobranza.chassis.streams.agent import (
     Event,
     InputRefusedError,
     ParkedInput,
+    parties,
     refusal_code,
     refusal_pointer,
 )
@@ -458,17 +459,19 @@ class BatchRunner:
                 reason=refusal_code(error),
             )
         if self._agent.on_parked is not None and error is not None:
-            company, customer = _parties(item)
+            company, customer = parties(item.key)
             await self._agent.on_parked(
                 tx,
                 ParkedInput(
                     parked_id=parked_id,
+                    event_id=item.event_id,
+                    event_type=_type_of(item),
                     topic=self._agent.topic,
                     company=company,
                     customer=customer,
                     code=refusal_code(error),
                     detail=str(error)[:500],
-                    open=True,
+                    outcome="parked",
                     cause=Cause.event(item.event_id, correlation_id=None),
                 ),
             )
@@ -493,8 +496,12 @@ class BatchRunner:
 
 
 def _count(outcomes: dict[tuple[str, str], int], item: _Input, outcome: str) -> None:
-    event_type = item.event.type if item.event is not None else "unknown"
-    outcomes[event_type, outcome] = outcomes.get((event_type, outcome), 0) + 1
+    counted = _type_of(item), outcome
+    outcomes[counted] = outcomes.get(counted, 0) + 1
+
+
+def _type_of(item: _Input) -> str:
+    return item.event.type if item.event is not None else "unknown"
 
 
 def _readable_key(key: bytes | None) -> str:
@@ -514,11 +521,3 @@ def _headers_text(headers: Sequence[tuple[str, bytes]]) -> str:
             for name, value in headers
         ]
     )
-
-
-def _parties(item: _Input) -> tuple[str | None, str | None]:
-    """Company and customer of an input, as far as event or key tell."""
-    company, _, customer = item.key.partition("|")
-    if not company or company == "-":
-        return None, None
-    return company, customer if customer not in ("", "-") else None

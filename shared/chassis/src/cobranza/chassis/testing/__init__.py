@@ -35,6 +35,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the Kafka client's own deprecation, which we cannot mend, be no error."""
+    config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
+
+
 @pytest.fixture(scope="session")
 def local_parts() -> Iterator[Parts]:
     """Local mode's PostgreSQL and Kafka, each started at its first use, stopped with the run."""
@@ -130,7 +135,7 @@ def business_clock(tmp_path: Path) -> BusinessClock:
 
 @pytest.fixture
 def wait_until() -> WaitUntil:
-    """Poll a plain or async predicate: ``await wait_until(lambda: …, timeout=10)``."""
+    """The way to wait for something: call it with a plain or async predicate and a timeout."""
     from cobranza.chassis.testing.waiting import wait_until  # noqa: PLC0415
 
     return wait_until

@@ -36,9 +36,7 @@ class Databases:
         template = self._templates.get(service)
         if template is None:
             template = f"template_{service}_{_suffix()}"
-            self._execute(
-                *self._roles(service), f"CREATE DATABASE {template} OWNER {service}_owner"
-            )
+            self._execute(*self._roles(service), f"CREATE DATABASE {template} OWNER {service}_owner")
             _apart(migrate, self._urls(service, template).owner_url)
             self._templates[service] = template
         name = f"{service}_{_suffix()}"
@@ -68,9 +66,7 @@ class Databases:
     def _url(self, role: str, name: str) -> str:
         server = urlsplit(self._admin_url)
         place = server.netloc.rpartition("@")[2]
-        return urlunsplit(
-            ("postgresql", f"{role}:{self._password(role)}@{place}", f"/{name}", server.query, "")
-        )
+        return urlunsplit(("postgresql", f"{role}:{self._password(role)}@{place}", f"/{name}", server.query, ""))
 
     def _password(self, role: str) -> str:
         # The same for every run on a server: runs side by side share its roles.

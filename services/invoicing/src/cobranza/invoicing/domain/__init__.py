@@ -1,0 +1,1 @@
+"""What is true of documents, without any database, broker or clock."""

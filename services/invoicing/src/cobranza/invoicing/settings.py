@@ -1,0 +1,13 @@
+"""Invoicing's settings."""
+
+from __future__ import annotations
+
+from pydantic_settings import SettingsConfigDict
+
+from cobranza.chassis.settings import ServiceSettings
+
+
+class InvoicingSettings(ServiceSettings):
+    """Read from `INVOICING_*` and the platform's own variables."""
+
+    model_config = SettingsConfigDict(env_prefix="INVOICING_", frozen=True, extra="ignore", populate_by_name=True)
