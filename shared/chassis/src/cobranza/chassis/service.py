@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -84,28 +85,47 @@ class Service(Generic[SomeSettings]):
         return f"cobranza.{self.name}:migrations"
 
     def context(self, *, notifies: bool, pool_size: int = 5) -> Context[SomeSettings]:
-        """Build the context from the environment.
+        """The service's context, from the environment; see `make_context`."""
+        return make_context(self.name, self.settings, notifies=notifies, pool_size=pool_size)
 
-        Args:
-            notifies: True in processes without a relay of their own (APIs, commands).
-            pool_size: most database connections at a time.
 
-        Raises:
-            SettingsError: a setting is missing or wrong.
-            CompaniesError: the companies file is missing or wrong.
-        """
-        settings = load(self.settings)
-        clock = BusinessClock(settings.clock_file)
-        return Context(
-            service=self.name,
-            settings=settings,
-            database=Database(
-                settings.database_url.get_secret_value(),
-                service=self.name,
-                clock=clock,
-                pool_size=pool_size,
-                notifies=notifies,
-            ),
+def make_context(
+    service: str, settings_class: type[SomeSettings], *, notifies: bool, pool_size: int = 5
+) -> Context[SomeSettings]:
+    """Build a context from the environment.
+
+    Args:
+        service: the service's name.
+        settings_class: its settings.
+        notifies: True in processes without a relay of their own (APIs, commands).
+        pool_size: most database connections at a time.
+
+    Raises:
+        SettingsError: a setting is missing or wrong.
+        CompaniesError: the companies file is missing or wrong.
+    """
+    settings = load(settings_class)
+    clock = BusinessClock(settings.clock_file)
+    return Context(
+        service=service,
+        settings=settings,
+        database=Database(
+            settings.database_url.get_secret_value(),
+            service=service,
             clock=clock,
-            companies=Companies.read(settings.companies_file),
-        )
+            pool_size=pool_size,
+            notifies=notifies,
+        ),
+        clock=clock,
+        companies=Companies.read(settings.companies_file),
+    )
+
+
+@asynccontextmanager
+async def command_context(service: str, settings_class: type[SomeSettings]) -> AsyncIterator[Context[SomeSettings]]:
+    """A context for one verb of the command line; its connections are closed afterwards."""
+    context = make_context(service, settings_class, notifies=True, pool_size=2)
+    try:
+        yield context
+    finally:
+        await context.database.close()

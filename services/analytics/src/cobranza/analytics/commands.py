@@ -1,0 +1,72 @@
+"""Analytics' verbs of the `cobranza` command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cobranza.analytics import gateways, queries
+from cobranza.analytics.domain.ageing import Ageing, Bucket
+from cobranza.analytics.settings import AnalyticsSettings
+from cobranza.chassis.clock import evaluation_date
+from cobranza.chassis.service import command_context
+from cobranza.contracts.money import to_decimal
+
+COMMANDS = typer.Typer(no_args_is_help=True)
+
+
+@COMMANDS.command()
+def ageing(
+    company: Annotated[str, typer.Option(help="The company's slug.")],
+    as_of: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="End of this day; default today.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="currency or customer.")] = "currency",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write a CSV file.")] = None,
+) -> None:
+    """What is open at the end of a day, by value date, in buckets of days past due."""
+    if by not in ("currency", "customer"):
+        raise typer.BadParameter("expected 'currency' or 'customer'", param_hint="--by")
+    on, entries = asyncio.run(
+        _ageing(company, as_of.date() if as_of is not None else None, by_customer=by == "customer")
+    )
+    if csv is not None:
+        csv.write_text(gateways.ageing_as_csv(entries, company=company, as_of=on), encoding="utf-8")
+    if as_json:
+        lines = [gateways.ageing_as_json(entry) for entry in entries]
+        sys.stdout.write(json.dumps({"company": company, "as_of": on.isoformat(), "by": by, "lines": lines}) + "\n")
+    elif csv is None:
+        Console().print(
+            _table(entries, company=company, on=on) if entries else f"nothing is open for {company} on {on}"
+        )
+
+
+async def _ageing(company: str, as_of: date | None, *, by_customer: bool) -> tuple[date, list[Ageing]]:
+    async with command_context("analytics", AnalyticsSettings) as context:
+        profile = context.companies.get(company)
+        if profile is None:
+            known = ", ".join(p.company for p in context.companies)
+            raise typer.BadParameter(f"no company {company!r}; known: {known}", param_hint="--company")
+        on = as_of or evaluation_date(context.clock.now(), profile.zone, from_hour=context.settings.evaluation_hour)
+        async with context.database.reading() as connection:
+            query = queries.ageing_by_customer if by_customer else queries.ageing
+            return on, await query(connection, company=company, as_of=on)
+
+
+def _table(entries: list[Ageing], *, company: str, on: date) -> Table:
+    table = Table(title=f"{company}, open at the end of {on}")
+    for name in ("customer", "currency", *(bucket.value for bucket in Bucket), "open", "overdue", "unapplied"):
+        table.add_column(name, justify="left" if name in ("customer", "currency") else "right")
+    for entry in entries:
+        amounts = [*(entry.amounts[bucket] for bucket in Bucket), entry.open, entry.overdue, entry.unapplied]
+        table.add_row(entry.customer or "all", entry.currency, *(f"{to_decimal(a, entry.currency):,}" for a in amounts))
+    return table

@@ -1,0 +1,1 @@
+"""The formulas of analytics, without any database, broker or clock."""

@@ -1,0 +1,13 @@
+"""Analytics' settings."""
+
+from __future__ import annotations
+
+from pydantic_settings import SettingsConfigDict
+
+from cobranza.chassis.settings import ServiceSettings
+
+
+class AnalyticsSettings(ServiceSettings):
+    """Read from `ANALYTICS_*` and the platform's own variables."""
+
+    model_config = SettingsConfigDict(env_prefix="ANALYTICS_", frozen=True, extra="ignore", populate_by_name=True)
