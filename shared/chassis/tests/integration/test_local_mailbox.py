@@ -8,11 +8,13 @@ from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 
+from cobranza.chassis import http, page
+from cobranza.chassis.clock import BusinessClock
 from cobranza.chassis.local import ports
-from cobranza.chassis.local.mailbox import MAX_MESSAGE_BYTES, Mailbox, mailbox_router, serve
+from cobranza.chassis.local.mailbox import MAX_MESSAGE_BYTES, Mailbox, serve
+from cobranza.chassis.local.mailbox_pages import PAGES, mailbox_router
 
 
 @pytest.fixture
@@ -84,22 +86,29 @@ async def test_search_looks_into_the_text_without_regard_to_capitals(smtp_port: 
     assert mailbox.messages(search="nowhere") == []
 
 
-async def test_pages_show_the_message_and_never_run_it(tmp_path: Path) -> None:
+async def test_pages_show_the_message_and_never_run_it(tmp_path: Path, business_clock: BusinessClock) -> None:
     kept = Mailbox(tmp_path).keep(
         _letter("<b>Factura</b>").as_bytes(), sender="a@acme.test", recipients=["b@cliente.test"]
     )
-    app = FastAPI()
-    app.include_router(mailbox_router(tmp_path))
-    async with AsyncClient(transport=ASGITransport(app), base_url="http://local.test") as client:
-        inbox = await client.get("/mailbox")
-        page = await client.get(f"/mailbox/messages/{kept.id}")
+    app = http.create_app(
+        {"mailbox": mailbox_router(tmp_path)},
+        access=http.LocalAccess(),
+        frame=page.Frame(clock=business_clock, companies=()),
+    )
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://127.0.0.1") as client:
+        inbox = await client.get("/mailbox/")
+        shown = await client.get(f"/mailbox/messages/{kept.id}")
         html = await client.get(f"/mailbox/messages/{kept.id}/html")
-        listed = await client.get("/mailbox/api/messages")
+        listed = await client.get("/mailbox/v1/messages")
         missing = await client.get("/mailbox/messages/none")
 
     assert "&lt;b&gt;Factura" in inbox.text
-    assert "<script>" not in page.text
-    assert "<iframe sandbox" in page.text
+    assert "<script>" not in shown.text
+    assert 'sandbox title="' in shown.text
     assert html.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
     assert listed.json()[0]["subject"] == "<b>Factura</b>"
     assert missing.status_code == 404
+
+
+def test_every_text_of_the_pages_has_its_spanish() -> None:
+    assert PAGES.untranslated() == set()

@@ -37,10 +37,17 @@ async def serve(members: Sequence[Service[Any]], *, port: int) -> None:
         level=settings.log_level,
     )
     routers: dict[str, APIRouter] = {service.name: service.router(contexts[service.name]) for service in members}
+    navigation = tuple(link for service in members for link in service.pages)
+    if settings.mailbox_directory is not None:
+        # Only local mode has a mailbox, and only its extra has what the mailbox needs.
+        from cobranza.chassis.local import mailbox_pages  # noqa: PLC0415
+
+        routers["mailbox"] = mailbox_pages.mailbox_router(settings.mailbox_directory)
+        navigation = (*navigation, mailbox_pages.NAVIGATION)
     app = http.create_app(
         routers,
         access=http.access_for(host=settings.host, api_keys=settings.api_keys_file),
-        frame=page.Frame(clock=first.clock, companies=first.companies),
+        frame=page.Frame(clock=first.clock, companies=first.companies, navigation=navigation or page.NAVIGATION),
         cursor_secret=settings.cursor_secret.get_secret_value().encode(),
     )
     _check_port(settings.host, port)
@@ -58,7 +65,7 @@ async def serve(members: Sequence[Service[Any]], *, port: int) -> None:
             server_header=False,
             timeout_graceful_shutdown=5,
             timeout_keep_alive=30,
-        )  # fmt: skip
+        )
     )
     await operations.start()
     try:

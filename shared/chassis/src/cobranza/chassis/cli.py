@@ -7,6 +7,7 @@ import getpass
 import json
 import sys
 from collections.abc import Coroutine, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -32,6 +33,7 @@ out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 Result = TypeVar("Result")
 
+State = Annotated[Path, typer.Option("--state", help="Where data, ports, passwords and logs are kept.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept with what was done.")]
 ServiceName = Annotated[str, typer.Option("--service", help="The service whose parking lot it is.")]
 
@@ -52,7 +54,7 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """Run a verb's coroutine; its known faults become one line and an exit code."""
     try:
         return asyncio.run(coroutine)
-    except (SettingsError, CompaniesError, ClockError) as error:
+    except (SettingsError, CompaniesError, ClockError, api.PortTakenError) as error:
         fail(str(error), USAGE)
     except parking.ParkingError as error:
         fail(str(error), REFUSED)
@@ -101,6 +103,66 @@ def _platform_verbs(app: typer.Typer) -> None:
     ) -> None:
         """Serve every installed service's API and pages on one port, each under its prefix."""
         run(api.serve(list(services().values()), port=port))
+
+    @app.command()
+    def up(
+        state: State = Path(".state"),
+        port: Annotated[int | None, typer.Option(help="Port of APIs and pages; default 8000 or a free one.")] = None,
+        companies: Annotated[Path, typer.Option(help="The companies file.")] = Path("deploy/companies.yaml"),
+        wipe: Annotated[
+            bool, typer.Option("--wipe", help="Start afresh: remove what the state directory keeps.")
+        ] = False,
+        verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of every program.")] = False,
+    ) -> None:
+        """Run the whole platform on this machine: database, broker, mailbox, five services."""
+        # Local mode is an extra: its parts are imported when asked for.
+        from cobranza.chassis.local import faults, platform  # noqa: PLC0415
+        from cobranza.chassis.local import state as kept
+
+        async def stay() -> None:
+            async with platform.LocalPlatform(
+                state,
+                api_port=port,
+                overrides={"COBRANZA_COMPANIES": str(companies.resolve())},
+                progress=lambda stage: err.print(f"{stage.name} {stage.done}/{stage.total}", highlight=False),
+                echo=(lambda line: err.print(line, markup=False, highlight=False)) if verbose else None,
+            ) as running:
+                await running.start_infrastructure()
+                await running.start_services()
+                out.print(
+                    f"ready: http://127.0.0.1:{running.api_port}/  mailbox: http://127.0.0.1:{running.api_port}/mailbox/"
+                )
+                out.print(f"Kafka: {running.bootstrap}  state: {running.directory}  (Ctrl-C stops everything)")
+                raise await running.failed()
+
+        try:
+            if wipe:
+                kept.wipe(state)
+            platform.run(stay())
+        except faults.LocalModeError as error:
+            fail(f"{error.problem} {error.remedy}", DEPENDENCY)
+
+    @app.command()
+    def doctor(
+        state: State = Path(".state"),
+        companies: Annotated[Path, typer.Option(help="The companies file.")] = Path("deploy/companies.yaml"),
+        as_json: Annotated[bool, typer.Option("--json")] = False,
+    ) -> None:
+        """Say what local mode finds, what is missing, and the one command that mends it."""
+        from cobranza.chassis.local import doctor as examination  # noqa: PLC0415
+
+        findings = examination.examine(state, companies_file=companies)
+        if as_json:
+            sys.stdout.write(json.dumps([asdict(finding) for finding in findings]) + "\n")
+        else:
+            table = Table("part", "found", "verdict", "remedy")
+            for finding in findings:
+                table.add_row(
+                    finding.name, finding.found or "nothing", "ok" if finding.ok else "[red]missing[/]", finding.remedy
+                )
+            out.print(table)
+        if not all(finding.ok for finding in findings):
+            raise typer.Exit(DEPENDENCY)
 
     @app.command()
     def verify(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:

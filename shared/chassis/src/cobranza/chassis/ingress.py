@@ -17,6 +17,7 @@ from cobranza.contracts.topics import topic
 #: Largest batch in one request.
 MOST_EVENTS = 5000
 _MAX_BYTES = 20 * 1024 * 1024
+_FAULT = 500
 
 Outcome = Literal["accepted", "duplicate"]
 Accept = Callable[[Transaction, Event], Awaitable[Outcome]]
@@ -88,10 +89,10 @@ def add_events_route(
         )
 
     async def one(index: int, item: Any, principal: CurrentPrincipal) -> EventAnswer:
-        own_id = item.get("id") if isinstance(item, dict) and isinstance(item.get("id"), str) else None
+        own_id = item["id"] if isinstance(item, dict) and isinstance(item.get("id"), str) else None
+        if not isinstance(item, dict):
+            return _refused(index, None, "not_an_event", "", "expected an object: one structured CloudEvent")
         try:
-            if not isinstance(item, dict):
-                raise Problem("malformed-request", detail="expected an object: one structured CloudEvent")
             decoded = decode_event(item, payloads=entry.payloads)
             if isinstance(decoded, UnknownType):
                 return _refused(index, own_id, "unknown_type", "/type", f"no event type {decoded.type!r} here")
@@ -101,7 +102,7 @@ def add_events_route(
                 outcome = await accept(tx, event)
         except Exception as error:
             # A refusal carries a code; anything else is a fault of ours and ends the request.
-            if getattr(error, "code", None) is None or getattr(error, "status", 500) >= 500:
+            if getattr(error, "code", None) is None or getattr(error, "status", _FAULT) >= _FAULT:
                 raise
             return _refused(index, own_id, refusal_code(error), refusal_pointer(error), str(error))
         return EventAnswer(index=index, id=own_id, outcome=outcome)

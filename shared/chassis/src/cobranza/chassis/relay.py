@@ -23,6 +23,7 @@ POLL_SECONDS: Final = 0.2
 #: Seconds to wait for the lock again while another relay holds it.
 STANDBY_SECONDS: Final = 1.0
 KEEP_SENT: Final = "7 days"
+CLEAN_EVERY_SECONDS: Final = 3600
 _LOCK_KEY: Final = "cobranza-relay"
 
 _PUBLISHED: Final = metrics.CHASSIS.counter("outbox_published_total")
@@ -116,7 +117,7 @@ class Relay:
                 await self._send(connection, producer, rows)
                 self._failures = 0
                 continue
-            if clock.monotonic() - last_cleaned > 3600:
+            if clock.monotonic() - last_cleaned > CLEAN_EVERY_SECONDS:
                 await self._clean(connection)
                 last_cleaned = clock.monotonic()
             await self._pause(POLL_SECONDS)

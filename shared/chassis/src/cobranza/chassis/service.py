@@ -14,6 +14,7 @@ from sqlalchemy import MetaData
 from cobranza.chassis.clock import BusinessClock
 from cobranza.chassis.companies import Companies
 from cobranza.chassis.database import Database
+from cobranza.chassis.page import Link
 from cobranza.chassis.settings import ServiceSettings, load
 from cobranza.chassis.streams.agent import Agent
 from cobranza.chassis.timers import Handler
@@ -77,6 +78,7 @@ class Service(Generic[SomeSettings]):
     timers: Callable[[Context[SomeSettings]], Mapping[str, Handler]] = _no_timers
     jobs: Callable[[Context[SomeSettings]], Sequence[Job]] = _no_jobs
     commands: typer.Typer | None = None
+    pages: tuple[Link, ...] = ()
     invariants: tuple[Invariant, ...] = ()
 
     @property

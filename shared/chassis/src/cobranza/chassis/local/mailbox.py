@@ -12,19 +12,13 @@ from datetime import datetime
 from email.message import EmailMessage
 from email.parser import BytesParser
 from pathlib import Path
-from typing import Annotated
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, PlainTextResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cobranza.chassis import clock, ids
 
 MAX_MESSAGE_BYTES = 10 * 1024 * 1024
-PAGE_SIZE = 50
 _INDEX = "index.jsonl"
-_SHOWN_HTML_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 
 
 @dataclass(frozen=True)
@@ -183,117 +177,6 @@ async def serve(mailbox: Mailbox, *, port: int) -> asyncio.Server:
         port,
         backlog=512,
     )
-
-
-_templates = Environment(
-    loader=PackageLoader("cobranza.chassis.local", "page"),
-    autoescape=True,
-    undefined=StrictUndefined,
-)
-
-
-def mailbox_router(directory: Path) -> APIRouter:
-    """The mailbox's pages below ``/mailbox`` and its JSON view."""
-    mailbox = Mailbox(directory)
-    router = APIRouter(prefix="/mailbox", include_in_schema=False)
-
-    def found(message_id: str) -> Message:
-        try:
-            return mailbox.message(message_id)
-        except KeyError:
-            raise HTTPException(404, "There is no such message.") from None
-
-    @router.get("")
-    def inbox(request: Request, search: str = "", page: Annotated[int, Query(ge=1)] = 1) -> HTMLResponse:
-        messages = mailbox.messages(search=search)
-        first = (page - 1) * PAGE_SIZE
-        return _page(
-            request,
-            "list.html",
-            messages=messages[first : first + PAGE_SIZE],
-            total=len(messages),
-            search=search,
-            page=page,
-            has_more=len(messages) > first + PAGE_SIZE,
-        )
-
-    @router.get("/messages/{message_id}")
-    def message(request: Request, message_id: str) -> HTMLResponse:
-        return _page(request, "message.html", message=found(message_id))
-
-    @router.get("/messages/{message_id}/html")
-    def html(message_id: str) -> HTMLResponse:
-        return HTMLResponse(
-            found(message_id).html,
-            headers={
-                "Content-Security-Policy": _SHOWN_HTML_POLICY,
-                "Referrer-Policy": "no-referrer",
-                "X-Content-Type-Options": "nosniff",
-            },
-        )
-
-    @router.get("/messages/{message_id}/source")
-    def source(message_id: str) -> PlainTextResponse:
-        return PlainTextResponse(found(message_id).source, headers={"X-Content-Type-Options": "nosniff"})
-
-    @router.get("/api/messages")
-    def messages(search: str = "") -> list[Summary]:
-        return mailbox.messages(search=search)
-
-    @router.get("/api/messages/{message_id}")
-    def one_message(message_id: str) -> Message:
-        return found(message_id)
-
-    return router
-
-
-_WORDS: Mapping[str, Mapping[str, str]] = {
-    "es": {
-        "title": "Buzón local",
-        "lead": "Correos que esta plataforma local envió. Ninguno salió de esta máquina.",
-        "search": "Buscar",
-        "count": "mensajes",
-        "empty": "No hay mensajes.",
-        "received": "Recibido",
-        "to": "Para",
-        "from": "De",
-        "subject": "Asunto",
-        "newer": "Más recientes",
-        "older": "Anteriores",
-        "back": "Volver al buzón",
-        "text": "Texto",
-        "html": "HTML",
-        "headers": "Encabezados",
-        "source": "Fuente",
-        "none": "El mensaje no tiene esta parte.",
-    },
-    "en": {
-        "title": "Local mailbox",
-        "lead": "Mail that this local platform sent. None of it left this machine.",
-        "search": "Search",
-        "count": "messages",
-        "empty": "No messages.",
-        "received": "Received",
-        "to": "To",
-        "from": "From",
-        "subject": "Subject",
-        "newer": "Newer",
-        "older": "Older",
-        "back": "Back to the mailbox",
-        "text": "Text",
-        "html": "HTML",
-        "headers": "Headers",
-        "source": "Source",
-        "none": "The message has no such part.",
-    },
-}
-
-
-def _page(request: Request, template: str, **shown: object) -> HTMLResponse:
-    accepted = request.headers.get("accept-language", "")
-    language = "en" if accepted.casefold().startswith("en") else "es"
-    content = _templates.get_template(template).render(language=language, words=_WORDS[language], **shown)
-    return HTMLResponse(content, headers={"Vary": "Accept-Language"})
 
 
 async def _main(directory: Path, port: int) -> None:

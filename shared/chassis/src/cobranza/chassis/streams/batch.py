@@ -158,7 +158,7 @@ class BatchRunner:
         while True:
             try:
                 return await self._transact(inputs, partition=partition, start=start, end_offset=end_offset)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 # One of the three broad catches of the chassis: an exception that left here would
                 # be acknowledged by Faust and its events lost.
                 self._progressed()

@@ -119,7 +119,7 @@ class Consumer(driver.Consumer):
                 if not records:
                     continue
                 generation = self.app.consumer_generation_id
-                for tp, fetched in records.items():
+                for fetched in records.values():
                     if not self.flow_active or generation != self.app.consumer_generation_id:
                         # The rebalance in progress ends with a seek to our positions.
                         break

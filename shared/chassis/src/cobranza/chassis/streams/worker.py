@@ -288,7 +288,7 @@ class StreamWorker:
 
     def _group_is_stable(self) -> bool:
         try:
-            return bool(self._app.consumer._thread.group_is_stable())  # noqa: SLF001 - our own transport
+            return bool(self._app.consumer._thread.group_is_stable())
         except Exception:  # noqa: BLE001 - not started yet
             return False
 
@@ -301,7 +301,7 @@ class StreamWorker:
             if self._group_is_stable():
                 self._stable_since = now
             try:
-                self._app.consumer._thread.check_coordinator()  # noqa: SLF001 - our own transport
+                self._app.consumer._thread.check_coordinator()
             except Exception as error:  # noqa: BLE001 - whatever the coordinator failed with
                 errors = [*(at for at in errors if now - at < 60), now]
                 logger().warning("group coordinator failed", error=type(error).__name__)

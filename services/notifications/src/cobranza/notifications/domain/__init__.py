@@ -1,0 +1,1 @@
+"""What is true of notices, without any database, provider or clock."""
