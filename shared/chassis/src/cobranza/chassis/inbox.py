@@ -139,7 +139,8 @@ async def keep_versions(tx: Transaction, *, consumer: str, seen: Mapping[tuple[s
     await tx.execute(
         """
         INSERT INTO version_seen (consumer, company, subject, sequence)
-        SELECT :consumer, c, s, q FROM unnest(CAST(:companies AS text[]), CAST(:subjects AS text[]), CAST(:sequences AS bigint[])) AS t(c, s, q)
+        SELECT :consumer, c, s, q
+        FROM unnest(CAST(:companies AS text[]), CAST(:subjects AS text[]), CAST(:sequences AS bigint[])) AS t(c, s, q)
         ON CONFLICT (consumer, company, subject) DO UPDATE SET sequence = greatest(version_seen.sequence, excluded.sequence)
         """,
         {

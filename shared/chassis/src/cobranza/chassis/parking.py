@@ -44,7 +44,10 @@ class Parked:
     raw_value: bytes | None
 
 
-_COLUMNS = 'id, key, event_id, topic, partition, "offset", state, error_class, error_text, pointer, parked_at, closed_at, raw_key, raw_headers, raw_value'
+_COLUMNS = (
+    'id, key, event_id, topic, partition, "offset", state, error_class, error_text, pointer, parked_at, closed_at, '
+    "raw_key, raw_headers, raw_value"
+)
 
 
 def _parked(row: Any) -> Parked:

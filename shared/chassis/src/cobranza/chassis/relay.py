@@ -96,8 +96,8 @@ class Relay:
                 compression_type="lz4",
                 request_timeout_ms=10000,
             )
-            await producer.start()
             try:
+                await producer.start()
                 await self._relay(connection, producer)
             finally:
                 await asyncio.wait_for(producer.stop(), timeout=15)

@@ -103,7 +103,7 @@ class Scheduler:
         while not self._stopping.is_set():
             try:
                 worked = await self.work_due()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 # One of the three broad catches of the chassis: the loop must outlive any fault.
                 logger().warning("timers interrupted", error=type(error).__name__)
                 worked = 0
@@ -122,7 +122,7 @@ class Scheduler:
                 break
             try:
                 await self._work(timer)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - one timer's fault stops no other
                 if not is_transient(error):
                     logger().error("timer failed", timer=timer.key, attempts=timer.attempts, exc_info=True)
                 await self._give_back(timer, transient=is_transient(error))

@@ -18,9 +18,7 @@ def main_channels(plan: Sequence[PlannedChannel]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(planned.channel for planned in plan if planned.role == "main"))
 
 
-def choose_contact(
-    contacts: Sequence[Contact], *, channel: str, is_usable: Callable[[str], bool]
-) -> Contact | Reason:
+def choose_contact(contacts: Sequence[Contact], *, channel: str, is_usable: Callable[[str], bool]) -> Contact | Reason:
     """The one contact a notice goes to, or why there is none.
 
     Whoever handles payables comes first, then the order in which the ERP states them. An address

@@ -7,7 +7,7 @@ from typing import Final
 from cobranza.contracts.notifications import ContactDecision
 
 #: No rules are loaded yet: contact is allowed, and the record says that nothing was asked.
-NO_RULES: Final = ContactDecision.model_construct(verdict="allow", rule="none", version=1)
+NO_RULES: Final = ContactDecision(verdict="allow", rule="none", version=1)
 
 
 def contact_decision() -> ContactDecision:

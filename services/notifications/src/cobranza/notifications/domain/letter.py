@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
@@ -105,7 +105,6 @@ class LetterFacts:
 def demand_of(
     answer: NoticePermitAnswer,
     *,
-    lines: Sequence[PermitLine],
     documents: Mapping[UUID, Document],
     as_of: date,
 ) -> Demand:
@@ -114,6 +113,7 @@ def demand_of(
     Raises:
         LetterError: the sums do not give what the permit claims, or two currencies meet.
     """
+    lines = answer.lines
     currency = lines[0].currency
     if any(line.currency != currency for line in lines):
         raise LetterError("one letter shows one currency")

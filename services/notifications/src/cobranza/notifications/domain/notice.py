@@ -11,7 +11,7 @@ from uuid import UUID
 
 from cobranza.contracts.dunning import NoticeLine
 from cobranza.contracts.payloads import PURPOSES_WITH_PERMIT, Purpose
-from cobranza.contracts.payments import NoticePermitAnswer, PermitLine, PermitRefusal
+from cobranza.contracts.payments import NoticePermitAnswer, PermitRefusal
 from cobranza.contracts.reasons import Reason
 
 _FIRST_WAIT_SECONDS: Final = 0.25
@@ -63,9 +63,7 @@ def back_off_seconds(attempt: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The notice may claim these lines."""
-
-    lines: tuple[PermitLine, ...]
+    """The notice may claim the permit's lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +92,7 @@ def judge(answer: NoticePermitAnswer, *, step: str | None, lines: Sequence[Notic
     own = {line.receivable_id for line in lines if line.step == step}
     if answer.granted:
         if not own or any(line.receivable_id in own for line in answer.lines):
-            return Granted(answer.lines)
+            return Granted()
         waiting = [refusal for refusal in answer.refusals if refusal.receivable_id in own and refusal.is_transient]
         return Deferred(waiting[0].reason) if waiting else Suppressed(Reason.FACTS_CHANGED)
     waiting = [refusal for refusal in answer.refusals if refusal.is_transient]

@@ -422,8 +422,8 @@ class BatchRunner:
             """
             INSERT INTO parked (consumer, key, event_id, topic, topic_id, partition, "offset", raw_key, raw_headers, raw_value,
                 state, error_class, error_text, pointer)
-            VALUES (:consumer, :key, :event_id, :topic, :topic_id, :partition, :offset, :raw_key, CAST(:raw_headers AS jsonb), :raw_value,
-                :state, :error_class, :error_text, :pointer) RETURNING id
+            VALUES (:consumer, :key, :event_id, :topic, :topic_id, :partition, :offset, :raw_key,
+                CAST(:raw_headers AS jsonb), :raw_value, :state, :error_class, :error_text, :pointer) RETURNING id
             """,
             {
                 "consumer": self._consumer,

@@ -33,6 +33,7 @@ UNSTABLE_GROUP_SECONDS: Final = 120.0
 #: A second seek to the same place within this time would only repeat the first.
 _SEEK_AGAIN_SECONDS: Final = 5.0
 _EXIT_RUNTIME_ERROR: Final = 70
+_A_MINUTE: Final = 60.0
 
 _REWINDS: Final = metrics.CHASSIS.counter("position_rewinds_total")
 _STOPPED: Final = metrics.CHASSIS.gauge("consumer_stopped")
@@ -265,13 +266,15 @@ class StreamWorker:
 
     async def stop(self) -> None:
         """Finish or roll back the batches in work, commit offsets, leave the group; 20 s at most."""
+        if self._stopping:
+            return
         self._stopping = True
         for task in self._tasks:
             task.cancel()
         deadline = clock.monotonic() + 20
         consumer = self._app.consumer
         consumer.stop_flow()
-        while self._busy and clock.monotonic() < deadline:
+        while self._busy and clock.monotonic() < deadline:  # noqa: ASYNC110 - bounded, at the very end
             await asyncio.sleep(0.02)
         try:
             await asyncio.wait_for(self._app.stop(), timeout=max(1.0, deadline - clock.monotonic()))
@@ -303,7 +306,7 @@ class StreamWorker:
             try:
                 self._app.consumer._thread.check_coordinator()
             except Exception as error:  # noqa: BLE001 - whatever the coordinator failed with
-                errors = [*(at for at in errors if now - at < 60), now]
+                errors = [*(at for at in errors if now - at < _A_MINUTE), now]
                 logger().warning("group coordinator failed", error=type(error).__name__)
                 if len(errors) >= MOST_COORDINATOR_ERRORS:
                     _end_process("the group coordinator keeps failing")

@@ -1,0 +1,1 @@
+"""Decides whom to contact, when and how; pure."""

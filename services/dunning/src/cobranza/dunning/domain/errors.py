@@ -1,0 +1,81 @@
+"""Dunning's refusals.
+
+DunningError
+├── UnknownCompanyError      this deployment does not collect for the company
+├── UnknownStepRunError      an outcome names a step run that was never requested
+├── PolicyRefusedError       the policy file has faults
+├── PolicyConflictError      another content under a version already loaded
+├── UnknownPolicyError       no such policy version
+├── UnknownHoldError         no such hold
+├── HoldRefusedError         the hold breaks a rule
+└── UnknownInvoiceError      nothing is known of the invoice
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DunningError(Exception):
+    """A request or an event is refused; `facts` say with which values."""
+
+    code: ClassVar[str] = "dunning_refused"
+    status: ClassVar[int] = 422
+
+    def __init__(self, detail: str, *, pointer: str | None = None, **facts: object) -> None:
+        self.detail = detail
+        self.pointer = pointer
+        self.facts = facts
+        super().__init__(detail)
+
+
+class UnknownCompanyError(DunningError):
+    """This deployment does not collect for the company."""
+
+    code = "company_unknown"
+
+
+class UnknownStepRunError(DunningError):
+    """The outcome names a step run that was never requested."""
+
+    code = "step_run_unknown"
+
+
+class PolicyRefusedError(DunningError):
+    """The policy file has faults; each is told with line and column."""
+
+    code = "policy_refused"
+
+
+class PolicyConflictError(DunningError):
+    """This version was loaded before with other content; versions never change."""
+
+    code = "policy_conflict"
+    status = 409
+
+
+class UnknownPolicyError(DunningError):
+    """There is no such policy version."""
+
+    code = "policy_unknown"
+    status = 404
+
+
+class UnknownHoldError(DunningError):
+    """There is no such hold."""
+
+    code = "hold_unknown"
+    status = 404
+
+
+class HoldRefusedError(DunningError):
+    """The hold breaks a rule."""
+
+    code = "hold_refused"
+
+
+class UnknownInvoiceError(DunningError):
+    """Nothing is known of the invoice."""
+
+    code = "invoice_unknown"
+    status = 404

@@ -1,0 +1,112 @@
+"""The outside world of dunning: policy files, read as text with the place of every value."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from cobranza.dunning.domain.policy_file import Fault, Items, Node, Place, Scalar, Table, fault_at
+
+MOST_BYTES: Final = 256 * 1024
+_DEEPEST: Final = 12
+
+
+def presets() -> list[str]:
+    """Names of the policies that are shipped."""
+    folder = resources.files("cobranza.dunning") / "policies"
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def read_source(name: str) -> str:
+    """The text of a policy file, or of the shipped preset of that name.
+
+    Raises:
+        OSError: there is neither.
+        UnicodeDecodeError: the file is not UTF-8.
+    """
+    path = Path(name)
+    if not path.exists() and name in presets():
+        return (resources.files("cobranza.dunning") / "policies" / f"{name}.yaml").read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8")
+
+
+def parse(source: str) -> tuple[Table, tuple[Fault, ...]]:
+    """The document of a policy file with its places, and what is wrong with it as YAML (P101)."""
+    if len(source.encode()) > MOST_BYTES:
+        return Table(()), (fault_at(Place(1, 1), "P101", "-", f"larger than {MOST_BYTES} bytes"),)
+    try:
+        faults = _forbidden(source)
+        if faults:
+            return Table(()), tuple(faults)
+        # Scalars stay text: the schema says what each one means.
+        root = yaml.compose(source, Loader=yaml.BaseLoader)
+    except yaml.MarkedYAMLError as error:
+        place = _place(error.problem_mark or error.context_mark)
+        return Table(()), (fault_at(place, "P101", "-", f"not YAML: {error.problem or error.context}"),)
+    except yaml.YAMLError as error:
+        return Table(()), (fault_at(Place(1, 1), "P101", "-", f"not YAML: {str(error).splitlines()[0]}"),)
+    except RecursionError:
+        return Table(()), (fault_at(Place(1, 1), "P101", "-", f"nested deeper than {_DEEPEST} levels"),)
+    found: list[Fault] = []
+    document = _node(root, found, depth=0, path="") if root is not None else Scalar("", Place(1, 1))
+    if not isinstance(document, Table):
+        found.append(fault_at(document.place, "P101", "-", "expected keys and values at the top"))
+        return Table(()), tuple(found)
+    return document, tuple(found)
+
+
+def _forbidden(source: str) -> list[Fault]:
+    """Anchors, aliases and tags, by a look at the events: composing resolves them."""
+    faults = []
+    for event in yaml.parse(source, Loader=yaml.BaseLoader):
+        place = _place(event.start_mark)
+        anchor = getattr(event, "anchor", None)
+        if isinstance(event, yaml.AliasEvent):
+            faults.append(fault_at(place, "P101", f"*{anchor}", "aliases are not allowed; write the value again"))
+        elif anchor:
+            faults.append(fault_at(place, "P101", f"&{anchor}", "anchors are not allowed"))
+        tag = getattr(event, "tag", None)
+        if tag:
+            faults.append(fault_at(place, "P101", str(tag), "tags are not allowed"))
+    return faults
+
+
+def _node(node: yaml.Node, faults: list[Fault], *, depth: int, path: str) -> Node:
+    place = _place(node.start_mark)
+    if depth > _DEEPEST:
+        faults.append(fault_at(place, "P101", path or "-", f"nested deeper than {_DEEPEST} levels"))
+        return Scalar("", place)
+    match node:
+        case yaml.MappingNode():
+            entries: list[tuple[Scalar, Node]] = []
+            seen: set[str] = set()
+            for key_node, value_node in node.value:
+                key = Scalar(
+                    str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "", _place(key_node.start_mark)
+                )
+                where = f"{path}.{key.text}" if path else key.text
+                if not isinstance(key_node, yaml.ScalarNode):
+                    faults.append(fault_at(key.place, "P101", path or "-", "a key must be a word"))
+                elif key.text in seen:
+                    faults.append(fault_at(key.place, "P101", where, f"key {key.text!r} is written twice"))
+                else:
+                    seen.add(key.text)
+                    entries.append((key, _node(value_node, faults, depth=depth + 1, path=where)))
+            return Table(tuple(entries), place)
+        case yaml.SequenceNode():
+            return Items(
+                tuple(
+                    _node(item, faults, depth=depth + 1, path=f"{path}[{number}]")
+                    for number, item in enumerate(node.value, start=1)
+                ),
+                place,
+            )
+        case _:
+            return Scalar(str(node.value), place)
+
+
+def _place(mark: Any) -> Place:
+    return Place(1, 1) if mark is None else Place(mark.line + 1, mark.column + 1)

@@ -1,0 +1,1 @@
+"""The outside world of notifications: the ledger's permit, the mail provider, the letter writer."""

@@ -1,0 +1,1 @@
+"""What is true of money owed and received, without any database, broker or clock."""

@@ -1,0 +1,60 @@
+"""Payments' metrics."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from cobranza.chassis.metrics import Catalogue, Metric
+
+Match = Literal["exact", "partial", "manual", "unapplied"]
+
+CATALOGUE: Final = Catalogue(
+    (
+        Metric(
+            name="payments_applied_total",
+            kind="counter",
+            meaning="Payments by how much of them was applied when they came in.",
+            labels={"match": 4},
+        ),
+        Metric(
+            name="permits_total",
+            kind="counter",
+            meaning="Answers to permit requests by outcome and first reason.",
+            labels={"outcome": 2, "reason": 12},
+        ),
+        Metric(
+            name="ledger_open_amount",
+            kind="gauge",
+            meaning="Open amount in the ledger, in major units, for display only.",
+            labels={"company": 20, "currency": 10},
+        ),
+        Metric(
+            name="ledger_unapplied_amount",
+            kind="gauge",
+            meaning="Unapplied cash in the ledger, in major units, for display only.",
+            labels={"company": 20, "currency": 10},
+        ),
+        Metric(
+            name="cash_watermark_age_seconds",
+            kind="gauge",
+            meaning="Business seconds since the end of the last day through which cash is known.",
+            labels={"company": 20},
+        ),
+    )
+)
+APPLIED: Final = CATALOGUE.counter("payments_applied_total")
+PERMITS: Final = CATALOGUE.counter("permits_total")
+OPEN: Final = CATALOGUE.gauge("ledger_open_amount")
+UNAPPLIED: Final = CATALOGUE.gauge("ledger_unapplied_amount")
+WATERMARK_AGE: Final = CATALOGUE.gauge("cash_watermark_age_seconds")
+
+
+def count_payment(*, amount: int, applied: int) -> None:
+    """Count one payment by how much of it was applied, both in minor units."""
+    match: Match = "exact" if applied == amount else "partial" if applied else "unapplied"
+    APPLIED.labels(match=match).inc()
+
+
+def count_permit(*, granted: bool, reason: str) -> None:
+    """Count one answer; `reason` is empty when granted without any refusal."""
+    PERMITS.labels(outcome="granted" if granted else "refused", reason=reason or "none").inc()

@@ -1,0 +1,806 @@
+"""The only writer of payments' tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from cobranza.chassis import inbox
+from cobranza.chassis.database import Transaction
+from cobranza.contracts.payments import NoticePermitAnswer, PermitLine, PermitRefusal
+from cobranza.payments.domain.ledger import NOBODY, Allocation, Books, Credit, Receipt, Receivable
+from cobranza.payments.domain.permit import Stop
+from cobranza.payments.domain.references import Directory, Invoice
+
+Pairs = Iterable[tuple[str, Any]]
+
+#: References are locked by their hash, so that a batch holds a bounded number of locks.
+_REFERENCE_LOCKS: Final = 7_041_201
+_BUCKETS: Final = 256
+
+_RECEIVABLE: Final = (
+    "company, receivable_id, customer, invoice_id, instalment, number, kind, currency, issued, allocated, credited,"
+    " written_off, issued_on, due_on, version"
+)
+_RECEIPT: Final = (
+    "company, receipt_id, customer, told_customer, kind, currency, system, external_id, sha256, amount, allocated,"
+    " refunded, reversed, value_on, reason, version"
+)
+_ALLOCATION: Final = (
+    "allocation_id, company, receipt_id, receivable_id, currency, amount, reverses, rule, cause_event_id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reversal:
+    """A reversal that was accepted; it may wait for its payment."""
+
+    reversed_on: date
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Naming:
+    """One reference of a receipt: which receipt, in which place, and the most it may take (minor units)."""
+
+    receipt_id: UUID
+    position: int
+    at_most: int | None = field(compare=False)
+
+
+@dataclass(slots=True, kw_only=True)
+class Needs:
+    """What a batch is about: the names under which its part of the ledger is found and locked.
+
+    All are (company, …) pairs. `naming` are references that a payer states, `named` those that an
+    invoice has; `undone_receipts` and `undone_invoices` may lose their allocations.
+    """
+
+    customers: set[tuple[str, str]] = field(default_factory=set)
+    naming: set[tuple[str, str]] = field(default_factory=set)
+    named: set[tuple[str, str]] = field(default_factory=set)
+    receipts: set[tuple[str, UUID]] = field(default_factory=set)
+    invoices: set[tuple[str, UUID]] = field(default_factory=set)
+    undone_receipts: set[tuple[str, UUID]] = field(default_factory=set)
+    undone_invoices: set[tuple[str, UUID]] = field(default_factory=set)
+    entries: set[UUID] = field(default_factory=set)
+    spread: set[tuple[str, str]] = field(default_factory=set)
+
+
+@dataclass(slots=True, kw_only=True)
+class Facts:
+    """What the database knows of a batch's needs, and what the batch adds beside the ledger itself."""
+
+    books: Books
+    directory: Directory
+    namings: dict[tuple[str, str], list[Naming]]
+    reversals: dict[tuple[str, UUID], Reversal]
+    entries: set[UUID]
+    new_details: dict[UUID, str] = field(default_factory=dict)
+    new_payers: dict[UUID, str] = field(default_factory=dict)
+    new_namings: list[tuple[str, str, Naming]] = field(default_factory=list)
+    new_reversals: list[tuple[str, UUID, Reversal]] = field(default_factory=list)
+    changed_invoices: dict[UUID, None] = field(default_factory=dict)
+    new_names: set[tuple[str, str, UUID]] = field(default_factory=set)
+
+
+async def open_books(tx: Transaction, needs: Needs) -> Facts:
+    """Lock and load the part of the ledger that `needs` names.
+
+    The customer row is the lock of everything the customer owes and owns. Who pays for whom is only
+    known after reading, so it is read again whenever that showed one more customer to lock.
+    """
+    await _lock_names(tx, needs)
+    locked: set[tuple[str, str]] = set()
+    wanted = set(needs.customers)
+    while True:
+        await _lock_customers(tx, wanted - locked)
+        locked |= wanted
+        facts = await _load(tx, needs, locked)
+        wanted = _owners(facts)
+        if wanted <= locked:
+            return facts
+
+
+def _owners(facts: Facts) -> set[tuple[str, str]]:
+    return {(r.company, r.customer) for r in facts.books.receivables.values()} | {
+        (r.company, r.owner) for r in facts.books.receipts.values()
+    }
+
+
+async def _lock_names(tx: Transaction, needs: Needs) -> None:
+    """A payment and the invoice it names may arrive at once, on two topics and under two customers."""
+    names = {*needs.naming, *needs.named, *((company, str(receipt)) for company, receipt in needs.receipts)}
+    if names:
+        await tx.execute(
+            """
+            SELECT pg_advisory_xact_lock(:space, bucket) FROM (
+                SELECT DISTINCT abs(hashtext(n) % :buckets) AS bucket FROM unnest(CAST(:names AS text[])) AS t(n)
+                ORDER BY bucket) AS ordered
+            """,
+            {"space": _REFERENCE_LOCKS, "buckets": _BUCKETS, "names": [f"{c}|{name}" for c, name in sorted(names)]},
+        )
+
+
+async def _lock_customers(tx: Transaction, customers: set[tuple[str, str]]) -> None:
+    if not customers:
+        return
+    pairs = _pairs(sorted(customers))
+    await tx.execute(
+        """
+        INSERT INTO ledger_customer (company, customer)
+        SELECT * FROM unnest(CAST(:a AS text[]), CAST(:b AS text[])) AS t(a, b) ORDER BY a, b ON CONFLICT DO NOTHING
+        """,
+        pairs,
+    )
+    await tx.execute(
+        """
+        SELECT 1 FROM ledger_customer c JOIN unnest(CAST(:a AS text[]), CAST(:b AS text[])) AS t(a, b)
+            ON c.company = t.a AND c.customer = t.b ORDER BY c.company, c.customer FOR UPDATE OF c
+        """,
+        pairs,
+    )
+
+
+async def note_customers(tx: Transaction, customers: Sequence[tuple[str, str]]) -> None:
+    """Make the rows of customers that are new."""
+    await tx.execute(
+        """
+        INSERT INTO ledger_customer (company, customer)
+        SELECT * FROM unnest(CAST(:a AS text[]), CAST(:b AS text[])) AS t(a, b) ORDER BY a, b ON CONFLICT DO NOTHING
+        """,
+        _pairs(sorted(set(customers))),
+    )
+
+
+async def _load(tx: Transaction, needs: Needs, locked: set[tuple[str, str]]) -> Facts:
+    invoices, names = await _invoices(tx, needs)
+    namings = await _namings(tx, needs.named)
+    allocations = await _live_allocations(tx, needs)
+    receipt_ids = needs.receipts | {
+        (company, naming.receipt_id) for (company, _), found in namings.items() for naming in found
+    }
+    receipt_ids |= {(a.company, a.receipt_id) for a in allocations}
+    invoice_ids = needs.invoices | needs.undone_invoices | {(i.company, i.invoice_id) for i in invoices}
+    receivables = await _receivables(
+        tx,
+        invoices=invoice_ids,
+        ids={(a.company, a.receivable_id) for a in allocations},
+        open_of=needs.spread,
+    )
+    receipts = await _receipts(tx, ids=receipt_ids, unapplied_of=needs.spread)
+    owners = locked | {(r.company, r.customer) for r in receivables} | {(r.company, r.owner) for r in receipts}
+    return Facts(
+        books=Books(
+            receivables=receivables,
+            receipts=receipts,
+            allocations=allocations,
+            credits=await _credits(tx, owners),
+        ),
+        directory=Directory(invoices, names),
+        namings=namings,
+        reversals=await _reversals(tx, needs.receipts),
+        entries=await _entries(tx, needs.entries),
+    )
+
+
+async def _invoices(tx: Transaction, needs: Needs) -> tuple[list[Invoice], list[tuple[str, str, UUID]]]:
+    invoices: dict[UUID, Invoice] = {}
+    names: list[tuple[str, str, UUID]] = []
+    if needs.naming:
+        rows = await tx.execute(
+            """
+            SELECT i.company, i.invoice_id, i.customer, i.number, i.system, i.cancelled, t.b AS reference
+            FROM unnest(CAST(:a AS text[]), CAST(:b AS text[])) AS t(a, b)
+            JOIN invoice_reference n ON n.company = t.a AND n.reference = t.b
+            JOIN invoice i ON i.company = n.company AND i.invoice_id = n.invoice_id
+            """,
+            _pairs(needs.naming),
+        )
+        for row in rows:
+            names.append((row.company, row.reference, row.invoice_id))
+            invoices[row.invoice_id] = _invoice(row)
+    if ids := needs.invoices | needs.undone_invoices:
+        rows = await tx.execute(
+            """
+            SELECT i.company, i.invoice_id, i.customer, i.number, i.system, i.cancelled
+            FROM unnest(CAST(:a AS text[]), CAST(:b AS uuid[])) AS t(a, b)
+            JOIN invoice i ON i.company = t.a AND i.invoice_id = t.b
+            """,
+            _pairs(ids),
+        )
+        invoices.update((row.invoice_id, _invoice(row)) for row in rows)
+    return list(invoices.values()), names
+
+
+def _invoice(row: Any) -> Invoice:
+    return Invoice(
+        company=row.company,
+        invoice_id=row.invoice_id,
+        customer=row.customer,
+        number=row.number,
+        system=row.system,
+        cancelled=row.cancelled,
+    )
+
+
+async def _namings(tx: Transaction, named: set[tuple[str, str]]) -> dict[tuple[str, str], list[Naming]]:
+    found: dict[tuple[str, str], list[Naming]] = {}
+    if named:
+        rows = await tx.execute(
+            """
+            SELECT n.company, n.reference, n.receipt_id, n.position, n.at_most
+            FROM unnest(CAST(:a AS text[]), CAST(:b AS text[])) AS t(a, b)
+            JOIN receipt_reference n ON n.company = t.a AND n.reference = t.b
+            JOIN receipt r ON r.company = n.company AND r.receipt_id = n.receipt_id
+            WHERE r.unapplied > 0
+            """,
+            _pairs(named),
+        )
+        for row in rows:
+            found.setdefault((row.company, row.reference), []).append(
+                Naming(row.receipt_id, row.position, row.at_most)
+            )
+    return found
+
+
+async def _live_allocations(tx: Transaction, needs: Needs) -> list[Allocation]:
+    if not (needs.undone_receipts or needs.undone_invoices):
+        return []
+    rows = await tx.execute(
+        f"""
+        SELECT {_ALLOCATION} FROM allocation a
+        WHERE a.amount > 0 AND NOT EXISTS (SELECT 1 FROM allocation u WHERE u.reverses = a.allocation_id) AND (
+            (a.company, a.receipt_id) IN (SELECT * FROM unnest(CAST(:a AS text[]), CAST(:b AS uuid[])))
+            OR (a.company, a.receivable_id) IN (
+                SELECT r.company, r.receivable_id FROM unnest(CAST(:c AS text[]), CAST(:d AS uuid[])) AS t(c, d)
+                JOIN receivable r ON r.company = t.c AND r.invoice_id = t.d))
+        ORDER BY a.booked_at, a.allocation_id
+        """,  # noqa: S608 - constant columns
+        {**_pairs(needs.undone_receipts), **_pairs(needs.undone_invoices, "cd")},
+    )
+    return [Allocation(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name
+
+
+async def _receivables(tx: Transaction, *, invoices: Pairs, ids: Pairs, open_of: Pairs) -> list[Receivable]:
+    found: dict[UUID, Receivable] = {}
+    for column, kind, pairs, condition in (
+        ("invoice_id", "uuid", list(invoices), ""),
+        ("receivable_id", "uuid", list(ids), ""),
+        ("customer", "text", list(open_of), "WHERE r.open > 0"),
+    ):
+        if pairs:
+            rows = await tx.execute(
+                f"""
+                SELECT {_prefixed(_RECEIVABLE, "r")} FROM unnest(CAST(:a AS text[]), CAST(:b AS {kind}[])) AS t(a, b)
+                JOIN receivable r ON r.company = t.a AND r.{column} = t.b {condition}
+                """,  # noqa: S608 - constants
+                _pairs(pairs),
+            )
+            found.update((row.receivable_id, _receivable(row)) for row in rows)
+    return list(found.values())
+
+
+def _receivable(row: Any) -> Receivable:
+    return Receivable(**{name: row._mapping[name] for name in _RECEIVABLE.split(", ")})  # noqa: SLF001
+
+
+async def _receipts(tx: Transaction, *, ids: Pairs, unapplied_of: Pairs) -> list[Receipt]:
+    found: dict[UUID, Receipt] = {}
+    for column, kind, pairs, condition in (
+        ("receipt_id", "uuid", list(ids), ""),
+        ("customer", "text", list(unapplied_of), "WHERE r.unapplied > 0"),
+    ):
+        if pairs:
+            rows = await tx.execute(
+                f"""
+                SELECT {_prefixed(_RECEIPT, "r")} FROM unnest(CAST(:a AS text[]), CAST(:b AS {kind}[])) AS t(a, b)
+                JOIN receipt r ON r.company = t.a AND r.{column} = t.b {condition}
+                """,  # noqa: S608 - constants
+                _pairs(pairs),
+            )
+            found.update((row.receipt_id, Receipt(**row._mapping)) for row in rows)  # noqa: SLF001
+    return list(found.values())
+
+
+async def _credits(tx: Transaction, owners: set[tuple[str, str]]) -> list[Credit]:
+    rows = await tx.execute(
+        """
+        SELECT c.company, c.customer, c.currency, c.unapplied, c.version
+        FROM unnest(CAST(:a AS text[]), CAST(:b AS text[])) AS t(a, b)
+        JOIN credit c ON c.company = t.a AND c.customer = t.b
+        """,
+        _pairs(owners),
+    )
+    return [Credit(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name
+
+
+async def _reversals(tx: Transaction, receipts: set[tuple[str, UUID]]) -> dict[tuple[str, UUID], Reversal]:
+    if not receipts:
+        return {}
+    rows = await tx.execute(
+        """
+        SELECT r.company, r.receipt_id, r.reversed_on, r.reason
+        FROM unnest(CAST(:a AS text[]), CAST(:b AS uuid[])) AS t(a, b)
+        JOIN reversal r ON r.company = t.a AND r.receipt_id = t.b
+        """,
+        _pairs(receipts),
+    )
+    return {(row.company, row.receipt_id): Reversal(row.reversed_on, row.reason) for row in rows}
+
+
+async def _entries(tx: Transaction, ids: set[UUID]) -> set[UUID]:
+    if not ids:
+        return set()
+    rows = await tx.execute(
+        "SELECT entry_id FROM journal_entry WHERE entry_id = ANY(CAST(:ids AS uuid[]))", {"ids": list(ids)}
+    )
+    return {row.entry_id for row in rows}
+
+
+async def save(tx: Transaction, facts: Facts) -> None:
+    """Write what a batch changed, each table by one statement."""
+    books = facts.books
+    await _save_receivables(tx, books)
+    await _save_receipts(tx, facts)
+    if books.allocations:
+        await tx.execute(
+            """
+            INSERT INTO allocation (allocation_id, company, receipt_id, receivable_id, currency, amount, reverses, rule,
+                cause_event_id)
+            SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:companies AS text[]), CAST(:receipts AS uuid[]),
+                CAST(:receivables AS uuid[]), CAST(:currencies AS text[]), CAST(:amounts AS bigint[]),
+                CAST(:reverses AS uuid[]), CAST(:rules AS text[]), CAST(:causes AS uuid[]))
+            """,
+            {
+                "ids": [a.allocation_id for a in books.allocations],
+                "companies": [a.company for a in books.allocations],
+                "receipts": [a.receipt_id for a in books.allocations],
+                "receivables": [a.receivable_id for a in books.allocations],
+                "currencies": [a.currency for a in books.allocations],
+                "amounts": [a.amount for a in books.allocations],
+                "reverses": [a.reverses for a in books.allocations],
+                "rules": [a.rule for a in books.allocations],
+                "causes": [a.cause_event_id for a in books.allocations],
+            },
+        )
+    await _save_journal(tx, books)
+    if books.changed_credits:
+        credits = [books.credits[key] for key in sorted(books.changed_credits)]
+        await tx.execute(
+            """
+            INSERT INTO credit (company, customer, currency, unapplied, version)
+            SELECT * FROM unnest(CAST(:companies AS text[]), CAST(:customers AS text[]), CAST(:currencies AS text[]),
+                CAST(:unapplied AS bigint[]), CAST(:versions AS bigint[]))
+            ON CONFLICT (company, customer, currency) DO UPDATE SET unapplied = excluded.unapplied,
+                version = excluded.version
+            """,
+            {
+                "companies": [c.company for c in credits],
+                "customers": [c.customer for c in credits],
+                "currencies": [c.currency for c in credits],
+                "unapplied": [c.unapplied for c in credits],
+                "versions": [c.version for c in credits],
+            },
+        )
+    await _save_knowledge(tx, facts)
+
+
+async def _save_receivables(tx: Transaction, books: Books) -> None:
+    new = [books.receivables[i] for i in sorted(books.new_receivables)]
+    if new:
+        await tx.execute(
+            f"""
+            INSERT INTO receivable ({_RECEIVABLE})
+            SELECT * FROM unnest(CAST(:company AS text[]), CAST(:receivable_id AS uuid[]), CAST(:customer AS text[]),
+                CAST(:invoice_id AS uuid[]), CAST(:instalment AS int[]), CAST(:number AS text[]), CAST(:kind AS text[]),
+                CAST(:currency AS text[]), CAST(:issued AS bigint[]), CAST(:allocated AS bigint[]),
+                CAST(:credited AS bigint[]), CAST(:written_off AS bigint[]), CAST(:issued_on AS date[]),
+                CAST(:due_on AS date[]), CAST(:version AS bigint[]))
+            """,  # noqa: S608 - constant columns
+            _columns(_RECEIVABLE, new),
+        )
+    changed = [books.receivables[i] for i in sorted(books.changed_receivables.keys() - books.new_receivables.keys())]
+    if changed:
+        await tx.execute(
+            """
+            UPDATE receivable r SET allocated = t.allocated, credited = t.credited, written_off = t.written_off,
+                due_on = t.due_on, version = t.version
+            FROM unnest(CAST(:company AS text[]), CAST(:receivable_id AS uuid[]), CAST(:allocated AS bigint[]),
+                CAST(:credited AS bigint[]), CAST(:written_off AS bigint[]), CAST(:due_on AS date[]),
+                CAST(:version AS bigint[])) AS t(company, id, allocated, credited, written_off, due_on, version)
+            WHERE r.company = t.company AND r.receivable_id = t.id
+            """,
+            _columns("company, receivable_id, allocated, credited, written_off, due_on, version", changed),
+        )
+
+
+async def _save_receipts(tx: Transaction, facts: Facts) -> None:
+    books = facts.books
+    new = [books.receipts[i] for i in sorted(books.new_receipts)]
+    if new:
+        await tx.execute(
+            f"""
+            INSERT INTO receipt ({_RECEIPT}, details, payer)
+            SELECT * FROM unnest(CAST(:company AS text[]), CAST(:receipt_id AS uuid[]), CAST(:customer AS text[]),
+                CAST(:told_customer AS text[]), CAST(:kind AS text[]), CAST(:currency AS text[]), CAST(:system AS text[]),
+                CAST(:external_id AS text[]), CAST(:sha256 AS bytea[]), CAST(:amount AS bigint[]),
+                CAST(:allocated AS bigint[]), CAST(:refunded AS bigint[]), CAST(:reversed AS bigint[]),
+                CAST(:value_on AS date[]), CAST(:reason AS text[]), CAST(:version AS bigint[]),
+                CAST(:details AS jsonb[]), CAST(:payers AS jsonb[]))
+            """,  # noqa: S608 - constant columns
+            {
+                **_columns(_RECEIPT, new),
+                "details": [facts.new_details.get(r.receipt_id, "{}") for r in new],
+                "payers": [facts.new_payers.get(r.receipt_id) for r in new],
+            },
+        )
+    changed = [books.receipts[i] for i in sorted(books.changed_receipts.keys() - books.new_receipts.keys())]
+    if changed:
+        await tx.execute(
+            """
+            UPDATE receipt r SET customer = t.customer, allocated = t.allocated, refunded = t.refunded,
+                reversed = t.reversed, reason = t.reason, version = t.version
+            FROM unnest(CAST(:company AS text[]), CAST(:receipt_id AS uuid[]), CAST(:customer AS text[]),
+                CAST(:allocated AS bigint[]), CAST(:refunded AS bigint[]), CAST(:reversed AS bigint[]),
+                CAST(:reason AS text[]), CAST(:version AS bigint[]))
+                AS t(company, id, customer, allocated, refunded, reversed, reason, version)
+            WHERE r.company = t.company AND r.receipt_id = t.id
+            """,
+            _columns("company, receipt_id, customer, allocated, refunded, reversed, reason, version", changed),
+        )
+
+
+async def _save_journal(tx: Transaction, books: Books) -> None:
+    if not books.entries:
+        return
+    await tx.execute(
+        """
+        INSERT INTO journal_entry (entry_id, company, kind, cause_event_id, reverses, effective_on)
+        SELECT * FROM unnest(CAST(:entry_id AS uuid[]), CAST(:company AS text[]), CAST(:kind AS text[]),
+            CAST(:cause_event_id AS uuid[]), CAST(:reverses AS uuid[]), CAST(:effective_on AS date[]))
+        """,
+        _columns("entry_id, company, kind, cause_event_id, reverses, effective_on", books.entries),
+    )
+    lines = [(entry.entry_id, number, line) for entry in books.entries for number, line in enumerate(entry.lines, 1)]
+    await tx.execute(
+        """
+        INSERT INTO journal_line (entry_id, line, account, receivable_id, receipt_id, currency, amount)
+        SELECT * FROM unnest(CAST(:entries AS uuid[]), CAST(:numbers AS int[]), CAST(:accounts AS text[]),
+            CAST(:receivables AS uuid[]), CAST(:receipts AS uuid[]), CAST(:currencies AS text[]),
+            CAST(:amounts AS bigint[]))
+        """,
+        {
+            "entries": [entry for entry, _, _ in lines],
+            "numbers": [number for _, number, _ in lines],
+            "accounts": [line.account for _, _, line in lines],
+            "receivables": [line.receivable_id for _, _, line in lines],
+            "receipts": [line.receipt_id for _, _, line in lines],
+            "currencies": [line.currency for _, _, line in lines],
+            "amounts": [line.amount for _, _, line in lines],
+        },
+    )
+
+
+async def _save_knowledge(tx: Transaction, facts: Facts) -> None:
+    """What is known beside the ledger: invoices, references, reversals."""
+    invoices = [i for key in sorted(facts.changed_invoices) if (i := facts.directory.get(key)) is not None]
+    if invoices:
+        await tx.execute(
+            """
+            INSERT INTO invoice (company, invoice_id, customer, number, system, cancelled)
+            SELECT * FROM unnest(CAST(:company AS text[]), CAST(:invoice_id AS uuid[]), CAST(:customer AS text[]),
+                CAST(:number AS text[]), CAST(:system AS text[]), CAST(:cancelled AS boolean[]))
+            ON CONFLICT (company, invoice_id) DO UPDATE SET number = excluded.number, cancelled = excluded.cancelled
+            """,
+            _columns("company, invoice_id, customer, number, system, cancelled", invoices),
+        )
+    if facts.new_names:
+        names = sorted(facts.new_names)
+        await tx.execute(
+            """
+            INSERT INTO invoice_reference (company, reference, invoice_id)
+            SELECT * FROM unnest(CAST(:companies AS text[]), CAST(:references AS text[]), CAST(:ids AS uuid[]))
+            ON CONFLICT DO NOTHING
+            """,
+            {
+                "companies": [company for company, _, _ in names],
+                "references": [reference for _, reference, _ in names],
+                "ids": [invoice_id for _, _, invoice_id in names],
+            },
+        )
+    if facts.new_namings:
+        await tx.execute(
+            """
+            INSERT INTO receipt_reference (company, receipt_id, position, reference, at_most)
+            SELECT * FROM unnest(CAST(:companies AS text[]), CAST(:receipts AS uuid[]), CAST(:positions AS int[]),
+                CAST(:references AS text[]), CAST(:at_most AS bigint[]))
+            """,
+            {
+                "companies": [company for company, _, _ in facts.new_namings],
+                "receipts": [naming.receipt_id for _, _, naming in facts.new_namings],
+                "positions": [naming.position for _, _, naming in facts.new_namings],
+                "references": [reference for _, reference, _ in facts.new_namings],
+                "at_most": [naming.at_most for _, _, naming in facts.new_namings],
+            },
+        )
+    if facts.new_reversals:
+        await tx.execute(
+            """
+            INSERT INTO reversal (company, receipt_id, reversed_on, reason)
+            SELECT * FROM unnest(CAST(:companies AS text[]), CAST(:receipts AS uuid[]), CAST(:dates AS date[]),
+                CAST(:reasons AS text[]))
+            """,
+            {
+                "companies": [company for company, _, _ in facts.new_reversals],
+                "receipts": [receipt for _, receipt, _ in facts.new_reversals],
+                "dates": [reversal.reversed_on for _, _, reversal in facts.new_reversals],
+                "reasons": [reversal.reason for _, _, reversal in facts.new_reversals],
+            },
+        )
+
+
+async def move_watermark(
+    tx: Transaction, *, company: str, feed: str | None, through_on: date, stated_at: datetime
+) -> int | None:
+    """Move a feed's watermark forward; returns its new version, or None when it was there already."""
+    result = await tx.execute(
+        """
+        INSERT INTO cash_feed (company, feed, through_on, stated_at, version)
+        VALUES (:company, :feed, :through_on, :stated_at, 1)
+        ON CONFLICT (company, feed) DO UPDATE SET through_on = excluded.through_on, stated_at = excluded.stated_at,
+            version = cash_feed.version + 1
+        WHERE cash_feed.through_on < excluded.through_on
+        RETURNING version
+        """,
+        {"company": company, "feed": feed or NOBODY, "through_on": through_on, "stated_at": stated_at},
+    )
+    return result.scalar_one_or_none()
+
+
+async def keep_control_total(
+    tx: Transaction, *, company: str, currency: str, total_on: date, system: str, told: str
+) -> str | None:
+    """Keep a control total; returns what was kept before under the same identity, or None."""
+    key = {"company": company, "currency": currency, "total_on": total_on, "system": system}
+    inserted = await tx.execute(
+        """
+        INSERT INTO control_total (company, currency, total_on, system, told)
+        VALUES (:company, :currency, :total_on, :system, CAST(:told AS jsonb)) ON CONFLICT DO NOTHING
+        """,
+        {**key, "told": told},
+    )
+    if inserted.rowcount:
+        return None
+    kept = await tx.execute(
+        """
+        SELECT told FROM control_total WHERE company = :company AND currency = :currency AND total_on = :total_on
+            AND system = :system
+        """,
+        key,
+    )
+    return json.dumps(kept.scalar_one())
+
+
+async def keep_fiscal_answer(tx: Transaction, *, company: str, fiscal_receipt_id: UUID, told: str) -> bool:
+    """Keep the answer to a fiscal receipt; False when the same was known."""
+    result = await tx.execute(
+        """
+        INSERT INTO fiscal_receipt_answer AS f (company, fiscal_receipt_id, told) VALUES (:company, :id, CAST(:told AS jsonb))
+        ON CONFLICT (company, fiscal_receipt_id) DO UPDATE SET told = excluded.told WHERE f.told <> excluded.told
+        """,
+        {"company": company, "id": fiscal_receipt_id, "told": told},
+    )
+    return bool(result.rowcount)
+
+
+async def note_parked_input(
+    tx: Transaction, *, company: str, input_id: UUID, customer: str | None, code: str, waiting: bool
+) -> None:
+    """Note that an input of invoicing waits for a person, or no longer."""
+    await tx.execute(
+        """
+        INSERT INTO input_parked (company, input_id, customer, code, waiting)
+        VALUES (:company, :id, :customer, :code, :waiting)
+        ON CONFLICT (company, input_id) DO UPDATE SET waiting = excluded.waiting
+        """,
+        {"company": company, "id": input_id, "customer": customer, "code": code, "waiting": waiting},
+    )
+
+
+async def replace_stop(
+    tx: Transaction, *, company: str, kind: str, stop_id: UUID, customer: str, stops: Sequence[Stop]
+) -> None:
+    """What a hold, promise, plan or dispute stops from now on; nothing ends it."""
+    await tx.execute(
+        "DELETE FROM stop WHERE company = :company AND kind = :kind AND stop_id = :id",
+        {"company": company, "kind": kind, "id": stop_id},
+    )
+    if stops:
+        await tx.execute(
+            """
+            INSERT INTO stop (company, kind, stop_id, line, customer, receivable_id, amount, reason, until_on)
+            SELECT :company, :kind, :id, t.line, :customer, t.receivable, t.amount, t.reason, t.until_on
+            FROM unnest(CAST(:lines AS int[]), CAST(:receivables AS uuid[]), CAST(:amounts AS bigint[]),
+                CAST(:reasons AS text[]), CAST(:untils AS date[])) AS t(line, receivable, amount, reason, until_on)
+            """,
+            {
+                "company": company,
+                "kind": kind,
+                "id": stop_id,
+                "customer": customer,
+                "lines": list(range(1, len(stops) + 1)),
+                "receivables": [stop.receivable_id for stop in stops],
+                "amounts": [stop.amount for stop in stops],
+                "reasons": [stop.reason for stop in stops],
+                "untils": [stop.until_on for stop in stops],
+            },
+        )
+
+
+async def note_handed(tx: Transaction, rows: Sequence[tuple[UUID, int, datetime]]) -> None:
+    """Note when the notices of permits (notice, attempt) were handed over."""
+    await tx.execute(
+        """
+        UPDATE permit p SET handed_at = t.at
+        FROM unnest(CAST(:notices AS uuid[]), CAST(:attempts AS int[]), CAST(:instants AS timestamptz[])) AS t(notice, n, at)
+        WHERE p.notice_id = t.notice AND p.attempt = t.n AND p.handed_at IS NULL
+        """,
+        {
+            "notices": [notice for notice, _, _ in rows],
+            "attempts": [attempt for _, attempt, _ in rows],
+            "instants": [at for _, _, at in rows],
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermitFacts:
+    """What a permit is decided from, read under the customer's lock."""
+
+    receivables: dict[UUID, Receivable]
+    stops: list[Stop]
+    credits: dict[str, int]
+    cash_through: date | None
+    input_parked: bool
+    ledger_stopped: bool
+    holds_age_seconds: float | None
+
+
+async def lock_for_permit(tx: Transaction, *, company: str, customer: str) -> None:
+    """Take the customer's lock: no payment of theirs commits until the permit is given."""
+    await _lock_customers(tx, {(company, customer)})
+
+
+async def permit_facts(
+    tx: Transaction, *, company: str, customer: str, receivable_ids: Sequence[UUID]
+) -> PermitFacts:
+    """Read all that the gates ask about."""
+    who = {"company": company, "customer": customer}
+    receivables = await tx.execute(
+        f"""
+        SELECT {_RECEIVABLE} FROM receivable
+        WHERE company = :company AND receivable_id = ANY(CAST(:ids AS uuid[])) AND customer = :customer
+        """,  # noqa: S608 - constant columns
+        {**who, "ids": list(receivable_ids)},
+    )
+    stops = await tx.execute(
+        "SELECT kind, receivable_id, amount, reason, until_on FROM stop WHERE company = :company AND customer = :customer",
+        who,
+    )
+    known = (
+        await tx.execute(
+            """
+            SELECT (SELECT jsonb_object_agg(currency, unapplied) FROM credit
+                    WHERE company = :company AND customer = :customer) AS credits,
+                greatest((SELECT through_on FROM cash_feed WHERE company = :company AND feed = '-'),
+                    (SELECT min(through_on) FROM cash_feed WHERE company = :company AND feed <> '-')) AS cash_through,
+                EXISTS (SELECT 1 FROM input_parked WHERE company = :company AND customer = :customer AND waiting)
+                    OR EXISTS (SELECT 1 FROM parked WHERE consumer = :consumer AND key = :key AND closed_at IS NULL)
+                    AS input_parked,
+                (SELECT stopped FROM ledger_stop) AS ledger_stopped
+            """,
+            {**who, "consumer": tx.service, "key": f"{company}|{customer}"},
+        )
+    ).one()
+    return PermitFacts(
+        receivables={row.receivable_id: _receivable(row) for row in receivables},
+        stops=[Stop(**row._mapping) for row in stops],  # noqa: SLF001 - SQLAlchemy's public name
+        credits=known.credits or {},
+        cash_through=known.cash_through,
+        input_parked=known.input_parked,
+        ledger_stopped=bool(known.ledger_stopped),
+        holds_age_seconds=await inbox.oldest_caught_up_age_seconds(
+            tx.connection, consumer=tx.service, topics=("cobranza.dunning", "cobranza.invoicing")
+        ),
+    )
+
+
+async def control_verdict(tx: Transaction, *, company: str, currency: str) -> str | None:
+    """The verdict on the newest control total that was compared, or None when none was."""
+    result = await tx.execute(
+        """
+        SELECT verdict FROM control_total WHERE company = :company AND currency = :currency AND verdict IS NOT NULL
+        ORDER BY total_on DESC LIMIT 1
+        """,
+        {"company": company, "currency": currency},
+    )
+    return result.scalar_one_or_none()
+
+
+async def stored_permit(
+    tx: Transaction, *, notice_id: UUID, attempt: int
+) -> tuple[str, str, NoticePermitAnswer] | None:
+    """Company, customer and the answer given before to the same notice and attempt."""
+    row = (
+        await tx.execute(
+            """
+            SELECT company, customer, notice_id, attempt, granted, asked_at, expires_at, lines, refusals, credit, claimed
+            FROM permit WHERE notice_id = :notice_id AND attempt = :attempt
+            """,
+            {"notice_id": notice_id, "attempt": attempt},
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+    company, customer = values.pop("company"), values.pop("customer")
+    values["lines"] = tuple(PermitLine.model_validate(line) for line in values["lines"])
+    values["refusals"] = tuple(PermitRefusal.model_validate(refusal) for refusal in values["refusals"])
+    ttl = round((row.expires_at - row.asked_at).total_seconds()) if row.granted else 0
+    return company, customer, NoticePermitAnswer(**values, ttl_seconds=ttl)
+
+
+async def save_permit(tx: Transaction, *, company: str, customer: str, answer: NoticePermitAnswer) -> None:
+    """Keep an answer for the same question, and for the audit of what was sent."""
+    told = answer.model_dump(mode="json")
+    await tx.execute(
+        """
+        INSERT INTO permit (notice_id, attempt, company, customer, granted, asked_at, expires_at, lines, refusals, credit,
+            claimed)
+        VALUES (:notice_id, :attempt, :company, :customer, :granted, :asked_at, :expires_at, CAST(:lines AS jsonb),
+            CAST(:refusals AS jsonb), CAST(:credit AS jsonb), CAST(:claimed AS jsonb))
+        """,
+        {
+            "notice_id": answer.notice_id,
+            "attempt": answer.attempt,
+            "company": company,
+            "customer": customer,
+            "granted": answer.granted,
+            "asked_at": answer.asked_at,
+            "expires_at": answer.expires_at,
+            "lines": json.dumps(told["lines"]),
+            "refusals": json.dumps(told["refusals"]),
+            "credit": None if answer.credit is None else json.dumps(told["credit"]),
+            "claimed": None if answer.claimed is None else json.dumps(told["claimed"]),
+        },
+    )
+
+
+async def set_ledger_stop(tx: Transaction, *, broken: Sequence[str]) -> None:
+    """Stop permits while the ledger does not balance, and let them go on when it does again."""
+    await tx.execute(
+        """
+        UPDATE ledger_stop SET stopped = :stopped, reason = :reason,
+            since = CASE WHEN stopped = :stopped THEN since ELSE clock_timestamp() END
+        """,
+        {"stopped": bool(broken), "reason": ", ".join(broken) or "balanced"},
+    )
+
+
+def _pairs(pairs: Pairs, names: str = "ab") -> dict[str, list[Any]]:
+    listed = list(pairs)
+    return {names[0]: [first for first, _ in listed], names[1]: [second for _, second in listed]}
+
+
+def _columns(names: str, rows: Sequence[Any]) -> Mapping[str, list[Any]]:
+    """One array per column, for `unnest`."""
+    return {name: [getattr(row, name) for row in rows] for name in names.split(", ")}
+
+
+def _prefixed(columns: str, table: str) -> str:
+    return ", ".join(f"{table}.{name}" for name in columns.split(", "))

@@ -1,0 +1,328 @@
+"""Payments' tables: the ledger, which the database itself keeps in balance, and projections of others' facts."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    CHAR,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    Date,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+
+from cobranza.chassis import plumbing
+
+metadata = MetaData()
+
+
+def _booked_at(name: str) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp())
+
+
+ledger_customer = Table(
+    "ledger_customer",
+    metadata,
+    Column("company", Text),
+    Column("customer", Text),
+    _booked_at("since"),
+    PrimaryKeyConstraint("company", "customer"),
+)
+
+receivable = Table(
+    "receivable",
+    metadata,
+    Column("company", Text),
+    Column("receivable_id", UUID),
+    Column("customer", Text, nullable=False),
+    Column("invoice_id", UUID),
+    Column("instalment", Integer),
+    Column("number", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("issued", BigInteger, nullable=False),
+    Column("allocated", BigInteger, nullable=False, server_default=text("0")),
+    Column("credited", BigInteger, nullable=False, server_default=text("0")),
+    Column("written_off", BigInteger, nullable=False, server_default=text("0")),
+    Column("open", BigInteger, Computed("issued - allocated - credited - written_off", persisted=True)),
+    Column("issued_on", Date, nullable=False),
+    Column("due_on", Date, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
+    PrimaryKeyConstraint("company", "receivable_id"),
+    UniqueConstraint("company", "receivable_id", "currency"),
+    CheckConstraint("kind IN ('invoice', 'late_charge')", name="receivable_kind"),
+    CheckConstraint(
+        "kind = 'late_charge' OR (invoice_id IS NOT NULL AND instalment IS NOT NULL)", name="receivable_of_invoice"
+    ),
+    CheckConstraint("issued > 0", name="receivable_issued"),
+    CheckConstraint("allocated >= 0", name="receivable_allocated"),
+    CheckConstraint("credited >= 0", name="receivable_credited"),
+    CheckConstraint("written_off >= 0", name="receivable_written_off"),
+    CheckConstraint("open >= 0", name="receivable_open"),
+    Index("receivable_open_of_customer", "company", "customer", postgresql_where=text("open > 0")),
+    Index("receivable_by_invoice", "company", "invoice_id"),
+    Index("receivable_by_due", "company", "due_on", "receivable_id"),
+)
+
+receipt = Table(
+    "receipt",
+    metadata,
+    Column("company", Text),
+    Column("receipt_id", UUID),
+    # Null while nobody knows whose money it is; `told_customer` is the one its events were keyed by.
+    Column("customer", Text),
+    Column("told_customer", Text),
+    Column("kind", Text, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("system", Text, nullable=False),
+    Column("external_id", Text, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("allocated", BigInteger, nullable=False, server_default=text("0")),
+    Column("refunded", BigInteger, nullable=False, server_default=text("0")),
+    Column("reversed", BigInteger, nullable=False, server_default=text("0")),
+    Column("unapplied", BigInteger, Computed("amount - allocated - refunded - reversed", persisted=True)),
+    Column("value_on", Date, nullable=False),
+    # Why some of it is not applied, where something stood in the way.
+    Column("reason", Text),
+    Column("details", JSONB, nullable=False),
+    Column("payer", JSONB),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
+    PrimaryKeyConstraint("company", "receipt_id"),
+    UniqueConstraint("company", "receipt_id", "currency"),
+    UniqueConstraint("company", "kind", "system", "external_id"),
+    CheckConstraint("kind IN ('cash', 'credit')", name="receipt_kind"),
+    CheckConstraint("amount > 0", name="receipt_amount"),
+    CheckConstraint("allocated >= 0", name="receipt_allocated"),
+    CheckConstraint("refunded >= 0", name="receipt_refunded"),
+    CheckConstraint("reversed >= 0", name="receipt_reversed"),
+    CheckConstraint("unapplied >= 0", name="receipt_unapplied"),
+    Index("receipt_unapplied_of_customer", "company", "customer", postgresql_where=text("unapplied > 0")),
+    Index("receipt_by_value", "company", text("value_on DESC"), "receipt_id"),
+)
+
+allocation = Table(
+    "allocation",
+    metadata,
+    Column("allocation_id", UUID, primary_key=True),
+    Column("company", Text, nullable=False),
+    Column("receipt_id", UUID, nullable=False),
+    Column("receivable_id", UUID, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("reverses", UUID, ForeignKey("allocation.allocation_id"), unique=True),
+    Column("rule", Text, nullable=False),
+    Column("cause_event_id", UUID, nullable=False),
+    _booked_at("booked_at"),
+    CheckConstraint("amount <> 0", name="allocation_amount"),
+    CheckConstraint("(reverses IS NULL) = (amount > 0)", name="allocation_sign"),
+    # Currencies cannot mix: the keys carry it.
+    ForeignKeyConstraint(
+        ["company", "receipt_id", "currency"], ["receipt.company", "receipt.receipt_id", "receipt.currency"]
+    ),
+    ForeignKeyConstraint(
+        ["company", "receivable_id", "currency"],
+        ["receivable.company", "receivable.receivable_id", "receivable.currency"],
+    ),
+    Index("allocation_of_receipt", "company", "receipt_id"),
+    Index("allocation_of_receivable", "company", "receivable_id"),
+)
+
+journal_entry = Table(
+    "journal_entry",
+    metadata,
+    Column("entry_id", UUID, primary_key=True),
+    Column("company", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("cause_event_id", UUID, nullable=False),
+    Column("reverses", UUID, ForeignKey("journal_entry.entry_id"), unique=True),
+    Column("effective_on", Date, nullable=False),
+    _booked_at("booked_at"),
+    UniqueConstraint("cause_event_id", "kind"),
+)
+
+journal_line = Table(
+    "journal_line",
+    metadata,
+    Column("entry_id", UUID, ForeignKey("journal_entry.entry_id")),
+    Column("line", Integer),
+    Column("account", Text, nullable=False),
+    Column("receivable_id", UUID),
+    Column("receipt_id", UUID),
+    Column("currency", CHAR(3), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    PrimaryKeyConstraint("entry_id", "line"),
+    CheckConstraint("amount <> 0", name="journal_line_amount"),
+    Index("journal_line_of_receivable", "receivable_id", postgresql_where=text("receivable_id IS NOT NULL")),
+)
+
+# What is unapplied of a customer in one currency; `-` stands for money whose payer is not known.
+credit = Table(
+    "credit",
+    metadata,
+    Column("company", Text),
+    Column("customer", Text),
+    Column("currency", CHAR(3)),
+    Column("unapplied", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    PrimaryKeyConstraint("company", "customer", "currency"),
+    CheckConstraint("unapplied >= 0", name="credit_unapplied"),
+)
+
+# Every reversal accepted; one without its receipt waits for it.
+reversal = Table(
+    "reversal",
+    metadata,
+    Column("company", Text),
+    Column("receipt_id", UUID),
+    Column("reversed_on", Date, nullable=False),
+    Column("reason", Text, nullable=False),
+    _booked_at("accepted_at"),
+    PrimaryKeyConstraint("company", "receipt_id"),
+)
+
+invoice = Table(
+    "invoice",
+    metadata,
+    Column("company", Text),
+    Column("invoice_id", UUID),
+    Column("customer", Text, nullable=False),
+    Column("number", Text, nullable=False),
+    Column("system", Text, nullable=False),
+    Column("cancelled", Boolean, nullable=False, server_default=text("false")),
+    PrimaryKeyConstraint("company", "invoice_id"),
+)
+
+invoice_reference = Table(
+    "invoice_reference",
+    metadata,
+    Column("company", Text),
+    Column("reference", Text),
+    Column("invoice_id", UUID),
+    PrimaryKeyConstraint("company", "reference", "invoice_id"),
+)
+
+receipt_reference = Table(
+    "receipt_reference",
+    metadata,
+    Column("company", Text),
+    Column("receipt_id", UUID),
+    Column("position", Integer),
+    Column("reference", Text, nullable=False),
+    Column("at_most", BigInteger),
+    PrimaryKeyConstraint("company", "receipt_id", "position"),
+    Index("receipt_reference_text", "company", "reference"),
+)
+
+# Dunning's holds, promises, plans and disputes; without a receivable all of the customer, without an amount all of it.
+stop = Table(
+    "stop",
+    metadata,
+    Column("company", Text),
+    Column("kind", Text),
+    Column("stop_id", UUID),
+    Column("line", Integer),
+    Column("customer", Text, nullable=False),
+    Column("receivable_id", UUID),
+    Column("amount", BigInteger),
+    Column("reason", Text, nullable=False),
+    Column("until_on", Date),
+    PrimaryKeyConstraint("company", "kind", "stop_id", "line"),
+    CheckConstraint("kind IN ('hold', 'promise', 'plan', 'dispute')", name="stop_kind"),
+    Index("stop_of_customer", "company", "customer"),
+)
+
+input_parked = Table(
+    "input_parked",
+    metadata,
+    Column("company", Text),
+    Column("input_id", UUID),
+    Column("customer", Text),
+    Column("code", Text, nullable=False),
+    Column("waiting", Boolean, nullable=False),
+    PrimaryKeyConstraint("company", "input_id"),
+    Index("input_parked_of_customer", "company", "customer", postgresql_where=text("waiting")),
+)
+
+# `-` is the feed of a watermark that covers all cash of the company.
+cash_feed = Table(
+    "cash_feed",
+    metadata,
+    Column("company", Text),
+    Column("feed", Text),
+    Column("through_on", Date, nullable=False),
+    Column("stated_at", DateTime(timezone=True), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    PrimaryKeyConstraint("company", "feed"),
+)
+
+control_total = Table(
+    "control_total",
+    metadata,
+    Column("company", Text),
+    Column("currency", CHAR(3)),
+    Column("total_on", Date),
+    Column("system", Text),
+    Column("told", JSONB, nullable=False),
+    # Null until it was compared with the ledger.
+    Column("verdict", Text),
+    PrimaryKeyConstraint("company", "currency", "total_on", "system"),
+    CheckConstraint("verdict IN ('matched', 'mismatch', 'missing')", name="control_total_verdict"),
+)
+
+fiscal_receipt_answer = Table(
+    "fiscal_receipt_answer",
+    metadata,
+    Column("company", Text),
+    Column("fiscal_receipt_id", UUID),
+    Column("told", JSONB, nullable=False),
+    PrimaryKeyConstraint("company", "fiscal_receipt_id"),
+)
+
+permit = Table(
+    "permit",
+    metadata,
+    Column("notice_id", UUID),
+    Column("attempt", Integer),
+    Column("company", Text, nullable=False),
+    Column("customer", Text, nullable=False),
+    Column("granted", Boolean, nullable=False),
+    Column("asked_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("lines", JSONB, nullable=False),
+    Column("refusals", JSONB, nullable=False),
+    Column("credit", JSONB),
+    Column("claimed", JSONB),
+    Column("handed_at", DateTime(timezone=True)),
+    PrimaryKeyConstraint("notice_id", "attempt"),
+    CheckConstraint("granted = (expires_at IS NOT NULL)", name="permit_expires"),
+    Index("permit_handed", "handed_at", postgresql_where=text("handed_at IS NOT NULL")),
+)
+
+# One row: set while the ledger does not balance, and then nobody is asked for money.
+ledger_stop = Table(
+    "ledger_stop",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False, server_default=text("1")),
+    Column("stopped", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("since", DateTime(timezone=True), nullable=False),
+    CheckConstraint("id = 1", name="ledger_stop_one"),
+)
+
+plumbing.attach(metadata)

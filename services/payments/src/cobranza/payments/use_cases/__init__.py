@@ -1,0 +1,8 @@
+"""What payments does, each in one transaction: load, decide, save, tell."""
+
+from cobranza.payments.use_cases.bookkeeping import Bookkeeper, Outcome
+from cobranza.payments.use_cases.permits import Gatekeeper
+from cobranza.payments.use_cases.stops import follow_stop
+from cobranza.payments.use_cases.verification import check_ledger
+
+__all__ = ["Bookkeeper", "Gatekeeper", "Outcome", "check_ledger", "follow_stop"]

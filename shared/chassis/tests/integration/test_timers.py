@@ -1,0 +1,116 @@
+"""Durable timers on a real database: fired once, fenced, given back, on the business clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+import toy_service as toy
+
+from cobranza.chassis import timers
+from cobranza.chassis.clock import BusinessClock
+from cobranza.chassis.database import Database, Transaction
+from cobranza.chassis.timers import Scheduler, Timer
+
+NOON = datetime(2027, 1, 4, 12, tzinfo=UTC)
+SUBJECT = UUID("11111111-1111-4111-8111-111111111111")
+
+
+@pytest.fixture
+async def db(fresh_database: Callable[..., Any], business_clock: BusinessClock) -> AsyncIterator[Database]:
+    business_clock.set(NOON)
+    database = toy.database(fresh_database("dunning", toy.migrate).app_url, business_clock)
+    yield database
+    await database.close()
+
+
+async def _arm(db: Database, due_at: datetime, key: str = "case|1") -> None:
+    async with db.transaction() as tx:
+        await timers.arm(tx, key=key, kind="case", company="acme-mx", subject_id=SUBJECT, due_at=due_at)
+
+
+def _scheduler(db: Database, handler: Any) -> Scheduler:
+    return Scheduler(db, {"case": handler}, idle_seconds=0.01)
+
+
+async def test_a_timer_fires_once_when_its_business_instant_has_come(
+    db: Database, business_clock: BusinessClock
+) -> None:
+    fired: list[str] = []
+
+    async def handler(_tx: Transaction, timer: Timer) -> None:
+        fired.append(timer.key)
+
+    scheduler = _scheduler(db, handler)
+    await _arm(db, NOON + timedelta(days=1))
+
+    assert await scheduler.work_due() == 0
+    business_clock.set(NOON + timedelta(days=1))
+    assert await scheduler.work_due() == 1
+    assert await scheduler.work_due() == 0
+    assert fired == ["case|1"]
+    assert await toy.rows(db, "SELECT state FROM timer") == [("fired",)]
+
+
+async def test_a_handler_that_returns_an_instant_is_armed_again(db: Database) -> None:
+    async def handler(_tx: Transaction, timer: Timer) -> datetime:
+        return timer.due_at + timedelta(days=3)
+
+    await _arm(db, NOON)
+    await _scheduler(db, handler).work_due()
+
+    assert await toy.rows(db, "SELECT state, due_at FROM timer") == [("armed", NOON + timedelta(days=3))]
+
+
+async def test_an_event_that_moves_a_timer_in_work_rolls_its_work_back(db: Database) -> None:
+    async def handler(tx: Transaction, timer: Timer) -> None:
+        await tx.execute("INSERT INTO balance (receivable_id, open, times) VALUES (:i, 1, 1)", {"i": timer.subject_id})
+        await _arm(db, NOON + timedelta(days=9))
+
+    await _arm(db, NOON)
+    await _scheduler(db, handler).work_due()
+
+    assert await toy.rows(db, "SELECT count(*) FROM balance") == [(0,)]
+    assert await toy.rows(db, "SELECT state, due_at FROM timer") == [("armed", NOON + timedelta(days=9))]
+
+
+async def test_a_failing_timer_stops_no_other_and_is_tried_again(db: Database, wait_until: Any) -> None:
+    tries: list[str] = []
+
+    async def handler(_tx: Transaction, timer: Timer) -> None:
+        tries.append(timer.key)
+        if timer.key == "case|bad" and tries.count("case|bad") == 1:
+            raise ValueError("a fault of the handler")
+
+    await _arm(db, NOON - timedelta(hours=1), "case|bad")
+    await _arm(db, NOON, "case|good")
+    scheduler = _scheduler(db, handler)
+    await scheduler.work_due()
+    assert tries == ["case|bad", "case|good"]
+
+    async def again() -> bool:
+        await scheduler.work_due()
+        return tries.count("case|bad") == 2
+
+    await wait_until(again, timeout=5)
+
+
+async def test_two_schedulers_work_a_timer_once(db: Database) -> None:
+    import asyncio
+
+    fired: list[str] = []
+
+    async def handler(_tx: Transaction, timer: Timer) -> None:
+        fired.append(timer.key)
+
+    for number in range(40):
+        await _arm(db, NOON, f"case|{number:02}")
+    first, second = _scheduler(db, handler), _scheduler(db, handler)
+
+    await asyncio.gather(first.work_due(), second.work_due())
+
+    assert sorted(fired) == sorted(set(fired))
+    assert len(fired) == 40
