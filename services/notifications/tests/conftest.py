@@ -139,7 +139,9 @@ class Told:
             }
         )
 
-    def requested(self, *, run: int = 1, lines: tuple[str, ...] = ("F-1",), **changes: object) -> NoticeRequested:
+    def requested(
+        self, *, run: int = 1, lines: tuple[str, ...] = ("F-1",), listed: tuple[str, ...] = (), **changes: object
+    ) -> NoticeRequested:
         return NoticeRequested.model_validate(
             {
                 "company": "acme-mx",
@@ -149,7 +151,10 @@ class Told:
                 "purpose": "dunning",
                 "customer": "C-1",
                 "currency": "MXN",
-                "lines": [{"receivable_id": an_id(("receivable", line)), "step": "aviso-1"} for line in lines],
+                "lines": [
+                    *({"receivable_id": an_id(("receivable", line)), "step": "aviso-1"} for line in lines),
+                    *({"receivable_id": an_id(("receivable", line))} for line in listed),
+                ],
                 "channel_plan": [{"channel": "email", "role": "main"}],
                 "template": "aviso-1",
                 "tone": "friendly",

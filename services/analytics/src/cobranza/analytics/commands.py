@@ -50,6 +50,35 @@ def ageing(
         )
 
 
+@COMMANDS.command()
+def totals(
+    company: Annotated[str, typer.Option(help="The company's slug.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """All that was ever invoiced and collected, by currency."""
+    lines = [
+        {
+            "currency": entry.currency,
+            "invoices": entry.invoices,
+            "invoiced": str(to_decimal(entry.invoiced, entry.currency)),
+            "collected": str(to_decimal(entry.collected, entry.currency)),
+        }
+        for entry in asyncio.run(_totals(company))
+    ]
+    if as_json:
+        sys.stdout.write(json.dumps({"company": company, "lines": lines}) + "\n")
+    else:
+        table = Table("currency", "invoices", "invoiced", "collected")
+        for line in lines:
+            table.add_row(*(str(value) for value in line.values()))
+        Console().print(table)
+
+
+async def _totals(company: str) -> list[queries.Totals]:
+    async with command_context("analytics", AnalyticsSettings) as context, context.database.reading() as connection:
+        return await queries.totals(connection, company=company)
+
+
 async def _ageing(company: str, as_of: date | None, *, by_customer: bool) -> tuple[date, list[Ageing]]:
     async with command_context("analytics", AnalyticsSettings) as context:
         profile = context.companies.get(company)

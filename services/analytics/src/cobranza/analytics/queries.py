@@ -202,21 +202,33 @@ async def customer(connection: AsyncConnection, *, company: str, code: str) -> A
     return rows.one_or_none()
 
 
-async def totals(connection: AsyncConnection, *, company: str, currency: str) -> tuple[int, int]:
-    """All that was ever invoiced and collected in a currency, in minor units."""
-    result = await connection.execute(
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """All that was ever invoiced and collected in one currency, in minor units."""
+
+    currency: str
+    invoices: int
+    invoiced: int
+    collected: int
+
+
+async def totals(connection: AsyncConnection, *, company: str) -> list[Totals]:
+    """Totals of a company by currency; reversed payments do not count as collected."""
+    rows = await connection.execute(
         text(
             """
-            SELECT (SELECT coalesce(sum(issued), 0) FROM receivable WHERE company = :company AND currency = :currency
-                        AND kind = 'invoice') AS invoiced,
-                (SELECT coalesce(sum(amount), 0) FROM payment WHERE company = :company AND currency = :currency
-                        AND reversed_on IS NULL) AS collected
+            WITH invoiced AS (SELECT currency, count(DISTINCT invoice_id) AS invoices, sum(issued) AS amount FROM receivable
+                    WHERE company = :company AND kind = 'invoice' GROUP BY 1),
+                collected AS (SELECT currency, sum(amount) AS amount FROM payment
+                    WHERE company = :company AND reversed_on IS NULL GROUP BY 1)
+            SELECT currency, coalesce(i.invoices, 0) AS invoices, coalesce(i.amount, 0) AS invoiced,
+                coalesce(c.amount, 0) AS collected
+            FROM invoiced i FULL JOIN collected c USING (currency) ORDER BY 1
             """
         ),
-        {"company": company, "currency": currency},
+        {"company": company},
     )
-    row = result.one()
-    return int(row.invoiced), int(row.collected)
+    return [Totals(row.currency, row.invoices, int(row.invoiced), int(row.collected)) for row in rows]
 
 
 async def figures_as_of(connection: AsyncConnection) -> Any | None:

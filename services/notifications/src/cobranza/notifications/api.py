@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
@@ -124,7 +124,7 @@ def _add_pages(routes: APIRouter, context: Context[NotificationsSettings]) -> No
     async def messages(
         request: Request,
         window: PageWindow,
-        state: State | None = None,
+        state: State | Literal[""] = "",
         customer: Annotated[str | None, Query(max_length=64)] = None,
         q: Annotated[str, Query(max_length=100)] = "",
     ) -> HTMLResponse:
@@ -132,7 +132,7 @@ def _add_pages(routes: APIRouter, context: Context[NotificationsSettings]) -> No
         async with context.database.reading() as connection:
             counts = await queries.counts(connection, company=company.company)
             rows = await queries.notices(
-                connection, window, company=company.company, state=state, customer=customer, search=q.strip()
+                connection, window, company=company.company, state=state or None, customer=customer, search=q.strip()
             )
         shown = window.page(rows, key=_position, item=NoticeItem.model_validate)
         return PAGES.render(

@@ -242,9 +242,7 @@ async def _namings(tx: Transaction, named: set[tuple[str, str]]) -> dict[tuple[s
             _pairs(named),
         )
         for row in rows:
-            found.setdefault((row.company, row.reference), []).append(
-                Naming(row.receipt_id, row.position, row.at_most)
-            )
+            found.setdefault((row.company, row.reference), []).append(Naming(row.receipt_id, row.position, row.at_most))
     return found
 
 
@@ -370,7 +368,7 @@ async def save(tx: Transaction, facts: Facts) -> None:
         )
     await _save_journal(tx, books)
     if books.changed_credits:
-        credits = [books.credits[key] for key in sorted(books.changed_credits)]
+        changed = [books.credits[key] for key in sorted(books.changed_credits)]
         await tx.execute(
             """
             INSERT INTO credit (company, customer, currency, unapplied, version)
@@ -380,11 +378,11 @@ async def save(tx: Transaction, facts: Facts) -> None:
                 version = excluded.version
             """,
             {
-                "companies": [c.company for c in credits],
-                "customers": [c.customer for c in credits],
-                "currencies": [c.currency for c in credits],
-                "unapplied": [c.unapplied for c in credits],
-                "versions": [c.version for c in credits],
+                "companies": [c.company for c in changed],
+                "customers": [c.customer for c in changed],
+                "currencies": [c.currency for c in changed],
+                "unapplied": [c.unapplied for c in changed],
+                "versions": [c.version for c in changed],
             },
         )
     await _save_knowledge(tx, facts)
@@ -676,9 +674,7 @@ async def lock_for_permit(tx: Transaction, *, company: str, customer: str) -> No
     await _lock_customers(tx, {(company, customer)})
 
 
-async def permit_facts(
-    tx: Transaction, *, company: str, customer: str, receivable_ids: Sequence[UUID]
-) -> PermitFacts:
+async def permit_facts(tx: Transaction, *, company: str, customer: str, receivable_ids: Sequence[UUID]) -> PermitFacts:
     """Read all that the gates ask about."""
     who = {"company": company, "customer": customer}
     receivables = await tx.execute(

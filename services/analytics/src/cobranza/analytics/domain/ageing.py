@@ -25,7 +25,7 @@ class Bucket(StrEnum):
 def bucket_of(due_on: date, *, as_of: date) -> Bucket:
     """The bucket of what is due on `due_on`, seen at the end of `as_of`.
 
-    Source: the house definition; days past due = as_of − due_on, current ≤ 0, last bucket ≥ 91.
+    Source: the house definition; days past due = as_of - due_on, current ≤ 0, last bucket ≥ 91.
     """
     days = (as_of - due_on).days
     if days <= 0:

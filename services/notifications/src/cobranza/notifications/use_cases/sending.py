@@ -105,7 +105,7 @@ class Sender:
         async with self.database.transaction() as tx:
             claimed = await repository.claim(tx, limit=self.batch, lease_seconds=LEASE_SECONDS)
         for result in await asyncio.gather(*map(self._turn, claimed), return_exceptions=True):
-            if isinstance(result, Exception):
+            if isinstance(result, BaseException):
                 # Its lease runs out and it is claimed again, or found interrupted.
                 logger().error("notice's turn failed", error=type(result).__name__, exc_info=result)
         return len(claimed) == self.batch

@@ -367,9 +367,7 @@ class Posting:
         receivables = []
         for receivable_id, before in self._receivables_before.items():
             if books.receivables[receivable_id] != before:
-                after = replace(
-                    books.receivables[receivable_id], version=books.receivables[receivable_id].version + 1
-                )
+                after = replace(books.receivables[receivable_id], version=books.receivables[receivable_id].version + 1)
                 books.receivables[receivable_id] = after
                 books.changed_receivables[receivable_id] = None
                 receivables.append(after)
@@ -438,4 +436,3 @@ class Posting:
 def oldest_first(receivables: Iterable[Receivable]) -> list[Receivable]:
     """In the house order: principal before charges, by due date, then in a fixed order."""
     return sorted(receivables, key=lambda r: (r.kind == "late_charge", r.due_on, r.instalment or 0, r.receivable_id))
-

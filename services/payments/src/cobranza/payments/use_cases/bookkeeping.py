@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -160,7 +160,9 @@ class Bookkeeper:
                 )
                 return "accepted"
             case ingress.ControlTotal() as told:
-                _check_currency(told.currency, (told.open_total, *(c.open_total for c in told.customers)), "/open_total")
+                _check_currency(
+                    told.currency, (told.open_total, *(c.open_total for c in told.customers)), "/open_total"
+                )
                 kept = await repository.keep_control_total(
                     tx,
                     company=told.company,
@@ -295,8 +297,9 @@ class _Desk:
             company=told.company, cause_id=event.id, kind="payment-received", effective_on=told.value_on
         )
         posting.receive(receipt)
-        _apply(posting, payment_id, share_by_reference(receipt.amount, claims), rule=BY_REFERENCE)
-        self._spread(posting, payment_id)
+        shares = share_by_reference(receipt.amount, claims)
+        _apply(posting, payment_id, shares, rule=BY_REFERENCE)
+        self._spread(posting, payment_id, named=shares.keys())
         self._clear_reason(posting, payment_id)
         self._tell_posted(event.cause, posting.close())
         metrics.count_payment(amount=receipt.amount, applied=self.books.receipts[payment_id].allocated)
@@ -523,14 +526,14 @@ class _Desk:
 
     # ------------------------------------------------------------------ shared
 
-    def _spread(self, posting: Posting, receipt_id: UUID) -> None:
-        """Where the company wants it, what no reference decides pays the customer's oldest debts."""
+    def _spread(self, posting: Posting, receipt_id: UUID, *, named: Collection[UUID]) -> None:
+        """Where the company wants it, what no reference decides pays the customer's oldest other debts."""
         receipt = self.books.receipts[receipt_id]
         if receipt.customer is None or receipt.reason is not None or not self._profile(receipt.company).fifo_auto:
             return
         debts = self.books.open_of(receipt.company, receipt.customer, receipt.currency)
-        # One allocation of a receipt to a receivable per cause: what a reference filled is not open any more.
-        _apply(posting, receipt_id, share_oldest_first(receipt.unapplied, debts), rule=OLDEST_DUE)
+        others = [debt for debt in debts if debt.receivable_id not in named]
+        _apply(posting, receipt_id, share_oldest_first(receipt.unapplied, others), rule=OLDEST_DUE)
 
     def _clear_reason(self, posting: Posting, receipt_id: UUID) -> None:
         """Nothing stands in the way of a receipt that is applied in full."""

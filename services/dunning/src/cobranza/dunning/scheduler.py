@@ -1,0 +1,40 @@
+"""Everything time-driven in dunning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from cobranza.chassis.service import Context, Job
+from cobranza.chassis.timers import Handler
+from cobranza.dunning import metrics, queries
+from cobranza.dunning.repository import TIMER_KIND
+from cobranza.dunning.settings import DunningSettings
+from cobranza.dunning.use_cases import Desk
+
+_SWEEP_SECONDS: Final = 3600.0
+_GAUGE_SECONDS: Final = 30.0
+
+
+def timers(context: Context[DunningSettings]) -> Mapping[str, Handler]:
+    """One timer per account: its next evaluation."""
+    desk = Desk(context.companies, context.settings.evaluation_hour)
+    return {TIMER_KIND: desk.check_account}
+
+
+def jobs(context: Context[DunningSettings]) -> Sequence[Job]:
+    """The hourly sweep for what was forgotten, and the gauges read from the database."""
+    desk = Desk(context.companies, context.settings.evaluation_hour)
+
+    async def sweep() -> bool:
+        return await desk.sweep(context.database)
+
+    async def gauge() -> bool:
+        async with context.database.reading() as connection:
+            metrics.gauge_cases(await queries.cases_by_state(connection))
+        return False
+
+    return (
+        Job("sweep", _SWEEP_SECONDS, sweep, one_at_a_time=True),
+        Job("cases", _GAUGE_SECONDS, gauge, one_at_a_time=True),
+    )

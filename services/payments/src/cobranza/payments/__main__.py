@@ -1,0 +1,25 @@
+"""Payments, composed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cobranza.chassis.service import Service
+from cobranza.payments.agents import agents
+from cobranza.payments.api import router
+from cobranza.payments.commands import commands
+from cobranza.payments.invariants import INVARIANTS
+from cobranza.payments.scheduler import jobs
+from cobranza.payments.settings import PaymentsSettings
+from cobranza.payments.tables import metadata
+
+SERVICE: Final = Service(
+    name="payments",
+    settings=PaymentsSettings,
+    metadata=metadata,
+    router=router,
+    agents=agents,
+    jobs=jobs,
+    commands=commands,
+    invariants=INVARIANTS,
+)

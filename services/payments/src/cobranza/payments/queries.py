@@ -1,0 +1,108 @@
+"""Read-only queries of payments' API, command line and gauges."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cobranza.chassis.pagination import Keyset, Window
+from cobranza.payments.tables import receipt, receivable
+
+BY_DUE = Keyset((receivable.c.due_on, "asc"), (receivable.c.receivable_id, "asc"))
+BY_VALUE = Keyset((receipt.c.value_on, "desc"), (receipt.c.receipt_id, "asc"))
+
+
+async def receivables(
+    connection: AsyncConnection, window: Window, *, company: str, customer: str | None, is_open: bool | None
+) -> list[Any]:
+    """Receivables of a company by due date, one more than the page to see whether another follows."""
+    query = select(receivable).where(receivable.c.company == company)
+    if customer is not None:
+        query = query.where(receivable.c.customer == customer)
+    if is_open is not None:
+        query = query.where(receivable.c.open > 0 if is_open else receivable.c.open == 0)
+    return list(await connection.execute(BY_DUE.apply(query, after=window.after, limit=window.limit)))
+
+
+async def one_receivable(connection: AsyncConnection, *, company: str, receivable_id: UUID) -> Any | None:
+    """One receivable, or None."""
+    result = await connection.execute(
+        select(receivable).where(receivable.c.company == company, receivable.c.receivable_id == receivable_id)
+    )
+    return result.one_or_none()
+
+
+async def receipts(
+    connection: AsyncConnection, window: Window, *, company: str, customer: str | None, is_unapplied: bool | None
+) -> list[Any]:
+    """Receipts of a company, newest value date first, one more than the page."""
+    query = select(receipt).where(receipt.c.company == company)
+    if customer is not None:
+        query = query.where(receipt.c.customer == customer)
+    if is_unapplied is not None:
+        query = query.where(receipt.c.unapplied > 0 if is_unapplied else receipt.c.unapplied == 0)
+    return list(await connection.execute(BY_VALUE.apply(query, after=window.after, limit=window.limit)))
+
+
+async def balances(connection: AsyncConnection, *, company: str, customer: str) -> list[Any]:
+    """Open and unapplied of a customer by currency, in minor units."""
+    result = await connection.execute(
+        text(
+            """
+            SELECT currency, sum(open) AS open, sum(unapplied) AS unapplied FROM (
+                SELECT currency, open, 0 AS unapplied FROM receivable WHERE company = :company AND customer = :customer
+                UNION ALL SELECT currency, 0, unapplied FROM credit WHERE company = :company AND customer = :customer) b
+            GROUP BY currency ORDER BY currency
+            """
+        ),
+        {"company": company, "customer": customer},
+    )
+    return list(result)
+
+
+async def movements(connection: AsyncConnection, *, company: str, customer: str, most: int) -> list[Any]:
+    """The customer's newest movements of debt: debits above zero, credits below, in minor units."""
+    result = await connection.execute(
+        text(
+            """
+            SELECT e.effective_on, e.booked_at, e.kind, l.currency, l.amount, l.receivable_id, r.number
+            FROM receivable r JOIN journal_line l ON l.receivable_id = r.receivable_id AND l.account = 'AR'
+            JOIN journal_entry e ON e.entry_id = l.entry_id
+            WHERE r.company = :company AND r.customer = :customer
+            ORDER BY e.effective_on DESC, e.booked_at DESC, l.entry_id, l.line LIMIT :most
+            """
+        ),
+        {"company": company, "customer": customer, "most": most},
+    )
+    return list(result)
+
+
+async def totals(connection: AsyncConnection) -> list[Any]:
+    """Open and unapplied of every company by currency, in minor units."""
+    result = await connection.execute(
+        text(
+            """
+            SELECT company, currency, sum(open) AS open, sum(unapplied) AS unapplied FROM (
+                SELECT company, currency, open, 0 AS unapplied FROM receivable WHERE open > 0
+                UNION ALL SELECT company, currency, 0, unapplied FROM credit WHERE unapplied > 0) b
+            GROUP BY company, currency
+            """
+        )
+    )
+    return list(result)
+
+
+async def watermarks(connection: AsyncConnection) -> list[Any]:
+    """The day through which the cash of each company is known."""
+    result = await connection.execute(
+        text(
+            """
+            SELECT company, greatest(max(through_on) FILTER (WHERE feed = '-'), min(through_on) FILTER (WHERE feed <> '-'))
+                AS through_on FROM cash_feed GROUP BY company
+            """
+        )
+    )
+    return list(result)
