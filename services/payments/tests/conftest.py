@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -18,6 +18,7 @@ from cobranza.chassis.database import Database
 from cobranza.chassis.service import Context
 from cobranza.chassis.streams.batch import BatchRunner
 from cobranza.chassis.testing import FreshDatabase
+from cobranza.chassis.testing.databases import DatabaseUrls
 from cobranza.contracts import identifiers, ingress, invoicing
 from cobranza.contracts.envelope import Envelope, Record, encode, erp_event
 from cobranza.contracts.money import Money
@@ -198,7 +199,8 @@ class Ledger:
 
 _DUMPS = {
     "receivable": "SELECT * FROM receivable ORDER BY receivable_id",
-    "receipt": "SELECT * FROM receipt ORDER BY receipt_id",
+    "receipt": """SELECT receipt_id, customer, told_customer, kind, amount, allocated, refunded, reversed, value_on, reason,
+        details, version FROM receipt ORDER BY receipt_id""",
     "credit": "SELECT * FROM credit WHERE version > 0 ORDER BY 1, 2, 3",
     "allocation": "SELECT receipt_id, receivable_id, amount, rule FROM allocation ORDER BY 1, 2, 3, 4",
     "journal": """SELECT e.kind, e.effective_on, l.account, l.receivable_id, l.receipt_id, l.amount
@@ -211,22 +213,30 @@ _DUMPS = {
 }
 
 
-@pytest.fixture
-async def ledger(fresh_database: FreshDatabase, business_clock: BusinessClock) -> AsyncIterator[Ledger]:
-    """A ledger; whatever a test did to it, it must balance at the end."""
-    urls = fresh_database("payments", migrate)
-    database = Database(urls.app_url, service="payments", clock=business_clock, pool_size=10)
+def open_ledger(urls: DatabaseUrls, clock: BusinessClock, companies: Companies) -> Ledger:
+    database = Database(urls.app_url, service="payments", clock=clock, pool_size=10)
     settings = PaymentsSettings.model_validate(
         {"database_url": urls.app_url, "KAFKA_BOOTSTRAP": "127.0.0.1:1", "COBRANZA_COMPANIES": "companies.yaml"}
     )
-    context = Context(
-        service="payments", settings=settings, database=database, clock=business_clock, companies=COMPANIES
-    )
-    made = Ledger(database, context, urls.app_url, urls.owner_url)
+    context = Context(service="payments", settings=settings, database=database, clock=clock, companies=companies)
+    return Ledger(database, context, urls.app_url, urls.owner_url)
+
+
+@pytest.fixture
+async def ledger(fresh_database: FreshDatabase, business_clock: BusinessClock) -> AsyncIterator[Ledger]:
+    """A ledger; whatever a test did to it, it must balance at the end."""
+    made = open_ledger(fresh_database("payments", migrate), business_clock, COMPANIES)
     yield made
     broken = await made.broken()
-    await database.close()
+    await made.database.close()
     assert broken == made.expected_broken
+
+
+@pytest.fixture
+def shared_ledger(fresh_database: FreshDatabase, business_clock: BusinessClock) -> Callable[[str], Ledger]:
+    """Ledgers on one database, each for a company of its own; for machines that run their own loop."""
+    urls = fresh_database("payments", migrate)
+    return lambda company: open_ledger(urls, business_clock, Companies({company: profile(company)}))
 
 
 def _money(amount: str | Money, currency: str = "MXN") -> Money:

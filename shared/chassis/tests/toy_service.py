@@ -9,11 +9,11 @@ from decimal import Decimal
 from uuid import UUID, uuid5
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from cobranza.chassis import plumbing
 from cobranza.chassis.clock import BusinessClock
 from cobranza.chassis.database import Database, driver_url
-from sqlalchemy.ext.asyncio import create_async_engine
 from cobranza.chassis.streams import Agent, BatchTransaction, Event
 from cobranza.contracts import identifiers
 from cobranza.contracts.envelope import Envelope, encode

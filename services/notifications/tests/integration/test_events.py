@@ -47,7 +47,7 @@ async def deliver(service, companies):
             record = encode(
                 Envelope(
                     event_id=UUID(int=number),
-                    source="/cobranza/test",
+                    source=f"/cobranza/{payload.TYPE.split('.')[1]}",
                     time=datetime(2027, 1, 4, 12, tzinfo=UTC),
                     sequence=sequence,
                     correlation_id="c",

@@ -13,7 +13,6 @@ from cobranza.chassis.database import Database
 from cobranza.chassis.parking import Parking, ParkingError
 from cobranza.chassis.streams.batch import BatchRunner, Rewind
 
-
 PARTITION = 3
 
 

@@ -109,7 +109,9 @@ async def test_a_restarted_worker_continues_where_the_database_says(
     await wait_until(more, timeout=40)
 
 
-async def test_a_stopped_consumer_waits_for_an_operator(db: Database, clean_topics: str, start: Any, wait_until: Any) -> None:
+async def test_a_stopped_consumer_waits_for_an_operator(
+    db: Database, clean_topics: str, start: Any, wait_until: Any
+) -> None:
     async def ignore(_tx: Any, _events: Any) -> None:
         return
 

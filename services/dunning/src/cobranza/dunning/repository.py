@@ -93,6 +93,7 @@ class StoredAccount:
     unapplied: int
     last_contact_on: date | None
     evaluated_on: date | None
+    next_check_on: date | None
     decision_id: UUID | None
     decision_digest: str | None
     case: StoredCase | None = None
@@ -306,12 +307,30 @@ async def forgotten_accounts(tx: Transaction, *, most: int) -> list[UUID]:
 # What an evaluation reads.
 
 
+async def lock(tx: Transaction, ids: Iterable[UUID]) -> None:
+    """Lock accounts in the order of their ids, before any row below them."""
+    await tx.execute(
+        "SELECT 1 FROM account WHERE account_id = ANY(CAST(:ids AS uuid[])) ORDER BY account_id FOR UPDATE",
+        {"ids": sorted(set(ids))},
+    )
+
+
+async def accounts_of_cases(tx: Transaction, cases: Iterable[UUID]) -> list[UUID]:
+    """The accounts of cases, open or closed."""
+    rows = await tx.execute(
+        "SELECT DISTINCT account_id FROM collection_case WHERE case_id = ANY(CAST(:ids AS uuid[]))",
+        {"ids": sorted(cases)},
+    )
+    return [row.account_id for row in rows]
+
+
 async def lock_accounts(tx: Transaction, ids: Iterable[UUID]) -> list[StoredAccount]:
     """Lock accounts in the order of their ids and read all that an evaluation needs."""
     wanted = {"ids": sorted(ids)}
     rows = await tx.execute(
         """
-        SELECT account_id, company, customer, currency, unapplied, last_contact_on, evaluated_on, decision_id, decision_digest
+        SELECT account_id, company, customer, currency, unapplied, last_contact_on, evaluated_on, next_check_on,
+            decision_id, decision_digest
         FROM account WHERE account_id = ANY(CAST(:ids AS uuid[])) ORDER BY account_id FOR UPDATE
         """,
         wanted,
@@ -566,15 +585,8 @@ class AnsweredRun:
     receivable_ids: tuple[UUID, ...]
 
 
-async def lock_runs(tx: Transaction, *, company: str, case_id: UUID, step: str, run: int) -> list[AnsweredRun]:
-    """The step runs that one notice carries, with their account locked."""
-    await tx.execute(
-        """
-        SELECT 1 FROM account WHERE account_id = (
-            SELECT account_id FROM collection_case WHERE case_id = :case_id AND company = :company) FOR UPDATE
-        """,
-        {"company": company, "case_id": case_id},
-    )
+async def runs_of_notice(tx: Transaction, *, company: str, case_id: UUID, step: str, run: int) -> list[AnsweredRun]:
+    """The step runs that one notice carries; their account is locked by the caller."""
     rows = await tx.execute(
         """
         SELECT account_id, step, position, state, tone, receivable_ids FROM step_run

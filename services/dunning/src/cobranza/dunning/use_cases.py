@@ -118,6 +118,7 @@ class Desk:
                     continue
         keys = [(told.company, told.customer, told.currency) for told, _ in changes.values()]
         accounts = await repository.account_ids(tx, [*keys, *unapplied])
+        await repository.lock(tx, accounts.values())
         await repository.save_receivables(
             tx, [(accounts[(told.company, told.customer, told.currency)], told) for told, _ in changes.values()]
         )
@@ -167,6 +168,7 @@ class Desk:
     async def follow_notices(self, tx: Transaction, events: Sequence[Event]) -> None:
         """What became of notices: levels rise when they are sent."""
         triggers: dict[UUID, Trigger] = {}
+        await repository.lock(tx, await repository.accounts_of_cases(tx, _cases_of(events)))
         for event in events:
             self._require_company(event.company)
             match event.data:
@@ -273,7 +275,7 @@ class Desk:
             ],
         )
         for account in accounts:
-            if dues.get(account.account_id) is None:
+            if dues.get(account.account_id) is None and account.next_check_on is not None:
                 await timers.cancel(tx, key=repository.timer_key(account.account_id))
 
     async def evaluate(
@@ -739,7 +741,7 @@ class _Work:
                 changes.passed[(self.account.company, item.receivable_id)] = step.position
         if case is None:
             return
-        for (step_id, position, reason), receivable_ids in skipped.items():
+        for (step_id, position, why), receivable_ids in skipped.items():
             run = self._next_run(step_id, changes, case)
             changes.runs.append(
                 {
@@ -749,14 +751,14 @@ class _Work:
                     "position": position,
                     "state": "skipped",
                     "receivable_ids": receivable_ids,
-                    "reason": reason,
+                    "reason": why,
                 }
             )
             self.tx.publish(
                 dunning.StepSkipped.model_validate(
                     {
                         **self._step_fact(case, step_id, run, position, receivable_ids, decision_id),
-                        "reason": reason,
+                        "reason": why,
                         "skipped_on": self.as_of,
                     }
                 ),
@@ -1080,6 +1082,11 @@ def _reasoning(decision: Decision) -> dict[str, Any]:
     }
 
 
+def _cases_of(events: Sequence[Event]) -> set[UUID]:
+    told = (getattr(event.data, "case_id", None) for event in events)
+    return {case_id for case_id in told if case_id is not None}
+
+
 async def _runs_of(
     tx: Transaction, told: notifications.NoticeSent | notifications.NoticeSuppressed | notifications.NoticeFailed
 ) -> list[repository.AnsweredRun]:
@@ -1090,7 +1097,7 @@ async def _runs_of(
     """
     if told.purpose != Purpose.DUNNING or told.case_id is None or told.step is None or told.run is None:
         return []
-    runs = await repository.lock_runs(tx, company=told.company, case_id=told.case_id, step=told.step, run=told.run)
+    runs = await repository.runs_of_notice(tx, company=told.company, case_id=told.case_id, step=told.step, run=told.run)
     if not runs:
         raise UnknownStepRunError(f"no run {told.run} of step {told.step} was requested for case {told.case_id}")
     return runs

@@ -287,6 +287,10 @@ def _receivable(row: Any) -> Receivable:
     return Receivable(**{name: row._mapping[name] for name in _RECEIVABLE.split(", ")})  # noqa: SLF001
 
 
+def _receipt(row: Any) -> Receipt:
+    return Receipt(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+
+
 async def _receipts(tx: Transaction, *, ids: Pairs, unapplied_of: Pairs) -> list[Receipt]:
     found: dict[UUID, Receipt] = {}
     for column, kind, pairs, condition in (
@@ -296,12 +300,12 @@ async def _receipts(tx: Transaction, *, ids: Pairs, unapplied_of: Pairs) -> list
         if pairs:
             rows = await tx.execute(
                 f"""
-                SELECT {_prefixed(_RECEIPT, "r")} FROM unnest(CAST(:a AS text[]), CAST(:b AS {kind}[])) AS t(a, b)
+                SELECT {_prefixed(_RECEIPT, "r")}, r.arrived FROM unnest(CAST(:a AS text[]), CAST(:b AS {kind}[])) AS t(a, b)
                 JOIN receipt r ON r.company = t.a AND r.{column} = t.b {condition}
                 """,  # noqa: S608 - constants
                 _pairs(pairs),
             )
-            found.update((row.receipt_id, Receipt(**row._mapping)) for row in rows)  # noqa: SLF001
+            found.update((row.receipt_id, _receipt(row)) for row in rows)
     return list(found.values())
 
 
@@ -419,7 +423,7 @@ async def _save_receivables(tx: Transaction, books: Books) -> None:
 
 async def _save_receipts(tx: Transaction, facts: Facts) -> None:
     books = facts.books
-    new = [books.receipts[i] for i in sorted(books.new_receipts)]
+    new = [books.receipts[i] for i in books.new_receipts]
     if new:
         await tx.execute(
             f"""

@@ -13,6 +13,7 @@ from sqlalchemy import (
     DateTime,
     ForeignKey,
     ForeignKeyConstraint,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -84,6 +85,7 @@ receipt = Table(
     metadata,
     Column("company", Text),
     Column("receipt_id", UUID),
+    Column("arrived", BigInteger, Identity(always=True), nullable=False),
     # Null while nobody knows whose money it is; `told_customer` is the one its events were keyed by.
     Column("customer", Text),
     Column("told_customer", Text),

@@ -116,7 +116,7 @@ def _platform_verbs(app: typer.Typer) -> None:
     ) -> None:
         """Run the whole platform on this machine: database, broker, mailbox, five services."""
         # Local mode is an extra: its parts are imported when asked for.
-        from cobranza.chassis.local import faults, platform  # noqa: PLC0415
+        from cobranza.chassis.local import faults, platform
         from cobranza.chassis.local import state as kept
 
         async def stay() -> None:
@@ -149,7 +149,7 @@ def _platform_verbs(app: typer.Typer) -> None:
         as_json: Annotated[bool, typer.Option("--json")] = False,
     ) -> None:
         """Say what local mode finds, what is missing, and the one command that mends it."""
-        from cobranza.chassis.local import doctor as examination  # noqa: PLC0415
+        from cobranza.chassis.local import doctor as examination
 
         findings = examination.examine(state, companies_file=companies)
         if as_json:

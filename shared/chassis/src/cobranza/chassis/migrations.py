@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any, Final
 
 from alembic import command, context
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -20,6 +22,7 @@ def config(script_location: str) -> Config:
     """Alembic's configuration for the revisions at `package:folder`."""
     settings = Config()
     settings.set_main_option("script_location", script_location)
+    settings.set_main_option("file_template", "%%(rev)s_%%(slug)s")
     return settings
 
 
@@ -72,3 +75,20 @@ def run_environment(metadata: MetaData) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+
+
+def _new(service: str, name: str) -> None:
+    """Write an empty revision of a service, numbered after the last one."""
+    script = ScriptDirectory.from_config(config(f"cobranza.{service}:migrations"))
+    head = script.get_current_head()
+    revision = f"{int(head or 0) + 1:04d}"
+    made = script.generate_revision(revision, name, head=head or "base")
+    sys.stdout.write(f"{made.path if made else revision}\n")
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["new", service_name, revision_name] if revision_name:
+            _new(service_name, revision_name)
+        case _:
+            sys.exit("usage: make migration SERVICE=payments NAME=what_changes")

@@ -18,6 +18,8 @@ AR: Final = "AR"
 CASH: Final = "CASH"
 UNAPPLIED: Final = "UNAPPLIED"
 SUSPENSE: Final = "SUSPENSE"
+#: The place of receipts that arrive with this batch: after all others.
+NOT_YET: Final = 2**63 - 1
 #: Which rule undid an allocation.
 REVERSAL_RULE: Final = "reversal@1"
 CANCELLATION_RULE: Final = "cancellation@1"
@@ -56,7 +58,7 @@ class Receipt:
     """Money (or the rest of a credit note) that came in; amounts in minor units.
 
     `told_customer` is the customer its events are keyed by for life; `reason` is what stood in the
-    way of applying all of it.
+    way of applying all of it; `arrived` is its place in the order of arrival.
     """
 
     company: str
@@ -75,6 +77,7 @@ class Receipt:
     value_on: date
     reason: str | None = None
     version: int = 1
+    arrived: int = NOT_YET
 
     @property
     def unapplied(self) -> int:

@@ -428,7 +428,8 @@ class _Desk:
                 for receipt in self.books.receipts.values()
                 if receipt.customer == told.customer and receipt.reason is None and receipt.receipt_id not in namings
             ]
-        for receipt in sorted(waiting, key=lambda r: (r.value_on, r.receipt_id)):
+        # In the order of arrival, so that it ends as if the invoice had come first.
+        for receipt in sorted(waiting, key=lambda r: r.arrived):
             if not receipt.unapplied:
                 continue
             currency = told.payable.currency

@@ -29,8 +29,8 @@ def upgrade() -> None:
     op.execute(
         """
         CREATE TABLE receivable (company text, receivable_id uuid, account_id uuid NOT NULL, invoice_id uuid,
-            number text NOT NULL, issued_on date NOT NULL, due_on date NOT NULL, issued bigint NOT NULL, open bigint NOT NULL, cause text NOT NULL,
-            recorded_on date NOT NULL, level int NOT NULL DEFAULT 0, level_step text, passed int NOT NULL DEFAULT 0,
+            number text NOT NULL, issued_on date NOT NULL, due_on date NOT NULL, issued bigint NOT NULL, open bigint NOT NULL,
+            cause text NOT NULL, recorded_on date NOT NULL, level int NOT NULL DEFAULT 0, level_step text, passed int NOT NULL DEFAULT 0,
             last_notice_on date, PRIMARY KEY (company, receivable_id))
         """
     )

@@ -29,7 +29,8 @@ _LEDGER = (
     "CREATE INDEX receivable_by_invoice ON receivable (company, invoice_id)",
     "CREATE INDEX receivable_by_due ON receivable (company, due_on, receivable_id)",
     """CREATE TABLE receipt (
-        company text, receipt_id uuid, customer text, told_customer text, kind text NOT NULL, currency char(3) NOT NULL,
+        company text, receipt_id uuid, arrived bigint GENERATED ALWAYS AS IDENTITY, customer text, told_customer text,
+        kind text NOT NULL, currency char(3) NOT NULL,
         system text NOT NULL, external_id text NOT NULL, sha256 bytea NOT NULL, amount bigint NOT NULL,
         allocated bigint NOT NULL DEFAULT 0, refunded bigint NOT NULL DEFAULT 0, reversed bigint NOT NULL DEFAULT 0,
         unapplied bigint GENERATED ALWAYS AS (amount - allocated - refunded - reversed) STORED,

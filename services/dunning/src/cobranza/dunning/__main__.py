@@ -1,0 +1,26 @@
+"""Dunning, composed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cobranza.chassis.service import Service
+from cobranza.dunning.agents import agents
+from cobranza.dunning.api import router
+from cobranza.dunning.commands import commands
+from cobranza.dunning.invariants import INVARIANTS
+from cobranza.dunning.scheduler import jobs, timers
+from cobranza.dunning.settings import DunningSettings
+from cobranza.dunning.tables import metadata
+
+SERVICE: Final = Service(
+    name="dunning",
+    settings=DunningSettings,
+    metadata=metadata,
+    router=router,
+    agents=agents,
+    timers=timers,
+    jobs=jobs,
+    commands=commands,
+    invariants=INVARIANTS,
+)

@@ -1,0 +1,238 @@
+"""A decision as sentences in Spanish or English, from its codes and values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from cobranza.contracts.money import Money
+
+Language = Literal["es", "en"]
+_AMOUNT = re.compile(r"(-?\d+(?:\.\d+)?) ([A-Z]{3})")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a reader writes dates and amounts, and in which language."""
+
+    language: Language
+    day: Callable[[date], str]
+    money: Callable[[Money], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A recorded decision, as far as it is explained; `runs` are the step runs it requested."""
+
+    as_of: date
+    outcome: str
+    contact: Mapping[str, Any] | None
+    reasons: Sequence[Mapping[str, Any]]
+    reasoning: Mapping[str, Any]
+    next_check_on: date | None
+    times: int
+    runs: Sequence[Mapping[str, Any]] = ()
+
+
+_SENTENCES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "acted": (
+            "{day}: se pidió el aviso {step} por {channel} en tono {tone}, con {lines} documentos.",
+            "{day}: notice {step} was requested by {channel} in a {tone} tone, about {lines} documents.",
+        ),
+        "not_acted": ("No se contactó el {day}.", "Nobody was contacted on {day}."),
+        "moved": ("La factura {invoice} pasó al paso {step}.", "Invoice {invoice} moved to step {step}."),
+        "listed": (
+            "La factura {invoice} se listó en el aviso sin cambiar de paso.",
+            "Invoice {invoice} was listed in the notice without moving.",
+        ),
+        "skipped": (
+            "La factura {invoice} se saltó el paso {step}: {why}.",
+            "Invoice {invoice} skipped step {step}: {why}.",
+        ),
+        "next": ("Se vuelve a revisar el {day}.", "It is checked again on {day}."),
+        "no_next": (
+            "Ninguna fecha lo cambia: hace falta un hecho nuevo o una persona.",
+            "No date changes this: a new fact or a person is needed.",
+        ),
+        "times": ("Se llegó a lo mismo {times} veces ese día.", "The same was found {times} times that day."),
+        "run_requested": (
+            "El aviso {step} n.º {run} espera respuesta de mensajería hasta el {until}.",
+            "Notice {step} no. {run} waits for the outcome until {until}.",
+        ),
+        "run_sent": ("El aviso {step} n.º {run} salió el {on}.", "Notice {step} no. {run} left on {on}."),
+        "run_suppressed": (
+            "El aviso {step} n.º {run} no salió el {on}: {why}.",
+            "Notice {step} no. {run} did not leave on {on}: {why}.",
+        ),
+        "run_failed": (
+            "El aviso {step} n.º {run} falló el {on}: {why}.",
+            "Notice {step} no. {run} failed on {on}: {why}.",
+        ),
+    }
+)
+
+_REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "settled": ("no queda nada por cobrar", "nothing is left to collect"),
+        "cancelled": ("la factura fue cancelada", "the invoice was cancelled"),
+        "issued": ("la factura {invoice} llega al paso {step}", "invoice {invoice} reaches step {step}"),
+        "no_policy": (
+            "ninguna política activa se aplica a {currency}; se abrió una tarea",
+            "no active policy applies to {currency}; a task was opened",
+        ),
+        "before_start": (
+            "la empresa empieza a cobrar con Cobranza el {on}",
+            "the company begins to collect with Cobranza on {on}",
+        ),
+        "not_due": (
+            "la factura {invoice} llega al paso {step} el {on}",
+            "invoice {invoice} reaches step {step} on {on}",
+        ),
+        "in_grace": (
+            "la factura {invoice} está en días de gracia: el paso {step} espera al {on}",
+            "invoice {invoice} is in its grace days: step {step} waits for {on}",
+        ),
+        "min_gap": (
+            "el último contacto es muy reciente: para la factura {invoice} el paso {step} espera al {on}",
+            "the last contact is too recent: for invoice {invoice} step {step} waits for {on}",
+        ),
+        "rolled": (
+            "no es día hábil: para la factura {invoice} el paso {step} pasa al {on}",
+            "it is not a business day: for invoice {invoice} step {step} moves to {on}",
+        ),
+        "on_hold": (
+            "hay una suspensión ({kind}) sobre la factura {invoice} hasta el {until}",
+            "a hold ({kind}) is on invoice {invoice} until {until}",
+        ),
+        "covered_by_credit": (
+            "el saldo a favor de {unapplied} cubre la factura {invoice}, que debe {open}",
+            "the credit of {unapplied} covers invoice {invoice}, of which {open} is open",
+        ),
+        "part_covered": (
+            "hay un saldo a favor de {unapplied}: se pide el neto",
+            "there is a credit of {unapplied}: the net is claimed",
+        ),
+        "below_case": (
+            "se debe {found} y la política pide al menos {needed} y {percent} % de lo abierto",
+            "{found} is owed and the policy asks for at least {needed} and {percent} % of what is open",
+        ),
+        "cash_stale": (
+            "la información bancaria llega al {found} y la política pide el {needed}",
+            "bank information reaches {found} and the policy asks for {needed}",
+        ),
+        "run_open": (
+            "el paso {step} n.º {run} está en curso hasta el {until}",
+            "step {step} no. {run} is under way until {until}",
+        ),
+        "end_reached": (
+            "la escalera terminó para la factura {invoice} el {on}: decide una persona",
+            "the ladder ended for invoice {invoice} on {on}: a person decides",
+        ),
+        "catch_up": ("se dio un paso posterior en su lugar", "a later step was taken in its place"),
+        "stale": ("quedó atrás y ya no tiene sentido", "it is too old to be made up for"),
+        "expired": ("no pudo salir a tiempo", "it could not leave in time"),
+        "facts_changed": ("los hechos cambiaron antes de enviarlo", "the facts changed before it was sent"),
+        "no_address": ("no hay una dirección utilizable", "there is no usable address"),
+        "bounced": ("la dirección lo rechazó", "the address refused it"),
+    }
+)
+
+
+def explain(decision: Explained, style: Style, *, receivable_ids: frozenset[str] = frozenset()) -> list[str]:
+    """The decision in sentences, with the values it was taken with.
+
+    Args:
+        receivable_ids: tell only what concerns these; empty: all of the account.
+    """
+    told: list[str] = []
+    contact = decision.contact
+    if contact is not None:
+        told.append(
+            _say("acted", style, {**_texts(contact), "day": decision.as_of, "lines": str(len(contact["lines"]))})
+        )
+    else:
+        told.append(_say("not_acted", style, {"day": decision.as_of}))
+    items = [
+        item
+        for item in decision.reasoning.get("items", ())
+        if not receivable_ids or item["receivable_id"] in receivable_ids
+    ]
+    findings = [item["finding"] for item in items if item["finding"] is not None]
+    # What was found for another invoice of the account does not explain this one.
+    others = [item["finding"] for item in decision.reasoning.get("items", ()) if item not in items]
+    for reason in [*(r for r in decision.reasons if r["code"] != "issued" and r not in others), *findings]:
+        sentence = _sentence(_reason(reason["code"], style, reason["values"]))
+        if sentence not in told:
+            told.append(sentence)
+    listed = {line["receivable_id"] for line in contact["lines"]} if contact is not None else set()
+    for item in items:
+        values = {"invoice": item["number"]}
+        if item["step"] is not None:
+            told.append(_say("moved", style, {**values, "step": item["step"]}))
+        elif item["receivable_id"] in listed:
+            told.append(_say("listed", style, values))
+        for step, why in item["skipped"]:
+            told.append(_say("skipped", style, {**values, "step": step, "why": _reason(why, style, {})}))
+    told += [_run(run, style) for run in decision.runs if run["state"] != "skipped"]
+    if decision.times > 1:
+        told.append(_say("times", style, {"times": str(decision.times)}))
+    if decision.next_check_on is not None:
+        told.append(_say("next", style, {"day": decision.next_check_on}))
+    elif decision.outcome != "act" and decision.reasons and decision.reasons[0]["code"] != "settled":
+        told.append(_say("no_next", style, {}))
+    return told
+
+
+def _run(run: Mapping[str, Any], style: Style) -> str:
+    values = {
+        "step": run["step"],
+        "run": str(run["run"]),
+        "on": run["answered_on"],
+        "until": run["expires_on"],
+        "why": _reason(run["reason"], style, {}) if run["reason"] else "-",
+    }
+    return _say(f"run_{run['state']}", style, values)
+
+
+def _reason(code: str, style: Style, values: Mapping[str, Any]) -> str:
+    known = _REASONS.get(code)
+    if known is None:
+        # Reasons are an open set: an unknown one is told as it is written.
+        return code.replace("_", " ")
+    return _filled(known[style.language == "en"], style, values)
+
+
+def _say(key: str, style: Style, values: Mapping[str, Any]) -> str:
+    return _filled(_SENTENCES[key][style.language == "en"], style, values)
+
+
+def _filled(template: str, style: Style, values: Mapping[str, Any]) -> str:
+    return re.sub(r"\{(\w+)\}", lambda found: _value(values.get(found[1]), style), template)
+
+
+def _value(value: Any, style: Style) -> str:
+    match value:
+        case None:
+            return "—"
+        case date():
+            return style.day(value)
+        case str() if _DAY.fullmatch(value):
+            return style.day(date.fromisoformat(value))
+        case str() if found := _AMOUNT.fullmatch(value):
+            return style.money(Money.of(found[1], found[2]))
+        case _:
+            return str(value)
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: value for key, value in values.items() if isinstance(value, str)}
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

@@ -1,0 +1,173 @@
+"""Read-only queries of dunning's API, pages and command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, or_, select, true
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cobranza.chassis.pagination import Keyset, Window
+from cobranza.dunning.domain.errors import UnknownInvoiceError
+from cobranza.dunning.tables import account, collection_case, decision, policy_version, receivable, step_run
+
+BY_OPENING = Keyset((collection_case.c.opened_on, "desc"), (collection_case.c.case_id, "asc"))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Why something was, or was not, done about an invoice on a date.
+
+    Args:
+        since: the date of the decision that still stood; None when it was taken on the date itself.
+    """
+
+    number: str
+    receivable_ids: frozenset[UUID]
+    since: date | None
+    decisions: Sequence[Any]
+    runs: Mapping[UUID, Sequence[Any]]
+
+
+async def why(connection: AsyncConnection, *, company: str, invoice: str, on: date) -> Answer:
+    """The decisions about an invoice on a date, or the last one before it.
+
+    Args:
+        invoice: its number, its id, or the id of one of its receivables.
+
+    Raises:
+        UnknownInvoiceError: nothing is known of the invoice.
+    """
+    named: list[ColumnElement[bool]] = [receivable.c.number == invoice]
+    try:
+        identity = UUID(invoice)
+    except ValueError:
+        pass
+    else:
+        named += [receivable.c.invoice_id == identity, receivable.c.receivable_id == identity]
+    found = list(
+        await connection.execute(
+            select(receivable.c.receivable_id, receivable.c.account_id, receivable.c.number)
+            .where(receivable.c.company == company, or_(*named))
+            .order_by(receivable.c.receivable_id)
+            .limit(1000)
+        )
+    )
+    if not found:
+        raise UnknownInvoiceError(f"no invoice {invoice!r} of {company} is known here")
+    accounts = {row.account_id for row in found}
+    of_accounts = select(decision).where(decision.c.account_id.in_(accounts))
+    rows = list(
+        await connection.execute(of_accounts.where(decision.c.as_of == on).order_by(decision.c.decision_id).limit(200))
+    )
+    since: date | None = None
+    if not rows:
+        rows = list(
+            await connection.execute(
+                of_accounts.where(decision.c.as_of < on)
+                .order_by(decision.c.as_of.desc(), decision.c.decision_id.desc())
+                .limit(1)
+            )
+        )
+        since = rows[0].as_of if rows else None
+    runs: dict[UUID, list[Any]] = {}
+    for run in await connection.execute(
+        select(step_run)
+        .where(step_run.c.decision_id.in_([row.decision_id for row in rows]))
+        .order_by(step_run.c.position, step_run.c.run)
+    ):
+        runs.setdefault(run.decision_id, []).append(run)
+    return Answer(found[0].number, frozenset(row.receivable_id for row in found), since, rows, runs)
+
+
+async def cases(
+    connection: AsyncConnection, window: Window, *, company: str, customer: str | None, state: str | None
+) -> list[Any]:
+    """Cases of a company, the last opened first, one more than the page."""
+    query = _cases().where(collection_case.c.company == company)
+    if customer is not None:
+        query = query.where(collection_case.c.customer == customer)
+    if state is not None:
+        query = query.where(collection_case.c.state == state)
+    return list(await connection.execute(BY_OPENING.apply(query, after=window.after, limit=window.limit)))
+
+
+async def one_case(connection: AsyncConnection, *, company: str, case_id: UUID) -> Any | None:
+    """One case, or None."""
+    result = await connection.execute(
+        _cases().where(collection_case.c.company == company, collection_case.c.case_id == case_id)
+    )
+    return result.one_or_none()
+
+
+async def runs_of_case(connection: AsyncConnection, case_id: UUID) -> list[Any]:
+    """The step runs of a case, in the order they were reached."""
+    return list(
+        await connection.execute(
+            select(step_run)
+            .where(step_run.c.case_id == case_id)
+            .order_by(step_run.c.reached_on, step_run.c.position, step_run.c.run)
+        )
+    )
+
+
+async def items_of_account(connection: AsyncConnection, account_id: UUID) -> list[Any]:
+    """The open receivables of an account, oldest first."""
+    return list(
+        await connection.execute(
+            select(receivable)
+            .where(receivable.c.account_id == account_id, receivable.c.open > 0)
+            .order_by(receivable.c.due_on, receivable.c.receivable_id)
+        )
+    )
+
+
+async def policies(connection: AsyncConnection, *, company: str | None) -> list[Any]:
+    """All policy versions, the newest of each policy first."""
+    query = select(
+        *(column for column in policy_version.c if column.name != "document"),
+    ).order_by(policy_version.c.company, policy_version.c.policy, policy_version.c.version.desc())
+    if company is not None:
+        query = query.where(policy_version.c.company == company)
+    return list(await connection.execute(query))
+
+
+async def cases_by_state(connection: AsyncConnection) -> dict[str, int]:
+    """How many cases are open in each state."""
+    rows = await connection.execute(
+        select(collection_case.c.state, func.count())
+        .where(collection_case.c.closed_on.is_(None))
+        .group_by(collection_case.c.state)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def _cases() -> Any:
+    open_now = (
+        select(
+            func.coalesce(func.sum(receivable.c.open), 0).label("open"),
+            func.count().label("items"),
+            func.min(receivable.c.due_on).label("oldest_due_on"),
+            func.coalesce(func.max(receivable.c.level), 0).label("level"),
+        )
+        .where(receivable.c.open > 0, receivable.c.account_id == collection_case.c.account_id)
+        .lateral("open_now")
+    )
+    return select(
+        collection_case,
+        account.c.reason,
+        account.c.next_check_on,
+        account.c.last_contact_on,
+        open_now.c.open,
+        open_now.c["items"],
+        open_now.c.oldest_due_on,
+        open_now.c.level,
+    ).select_from(
+        collection_case.join(account, account.c.account_id == collection_case.c.account_id).join(
+            open_now, true()
+        )
+    )

@@ -1,0 +1,286 @@
+"""The ledger against a plain-Python one: any order of money, any repeats, the same balances."""
+
+import asyncio
+import itertools
+from dataclasses import dataclass, field
+from datetime import date
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
+CUSTOMERS = ("C1", "C2")
+NUMBERS = ("F-1", "F-2", "F-3", "F-4")
+MINOR = st.integers(min_value=1, max_value=9_99)
+AMOUNT = MINOR.map(lambda minor: f"{minor // 100}.{minor % 100:02d}")
+
+
+def minor(amount: str) -> int:
+    return round(float(amount) * 100)
+
+
+@dataclass
+class Debt:
+    currency: str
+    issued: int
+    paid: int = 0
+    credited: int = 0
+
+    @property
+    def open(self) -> int:
+        return self.issued - self.paid - self.credited
+
+
+@dataclass
+class Money:
+    owner: str
+    currency: str
+    left: int
+    names: list[tuple[str, int | None]] = field(default_factory=list)
+    used: list[tuple[Debt, int]] = field(default_factory=list)
+    back: bool = False
+
+
+@dataclass
+class Model:
+    """What the ledger must say, written as plainly as possible."""
+
+    debts: dict[str, list[Debt]] = field(default_factory=dict)
+    payer: dict[str, str] = field(default_factory=dict)
+    cancelled: set[str] = field(default_factory=set)
+    money: dict[str, Money] = field(default_factory=dict)
+    returned: set[str] = field(default_factory=set)
+
+    def use(self, money: Money, number: str, most: int | None) -> None:
+        for debt in self.debts[number]:
+            part = min(debt.open, money.left, money.left if most is None else most)
+            if part > 0 and debt.currency == money.currency:
+                debt.paid += part
+                money.left -= part
+                money.used.append((debt, part))
+                most = None if most is None else most - part
+
+    def issue(self, number: str, customer: str, currency: str, parts: list[str]) -> None:
+        self.debts[number] = [Debt(currency, minor(part)) for part in parts]
+        self.payer[number] = customer
+        for money in self.money.values():
+            for name, most in money.names:
+                if name == number and currency == money.currency and money.left:
+                    money.owner = customer if money.owner == "-" else money.owner
+                    self.use(money, number, most)
+
+    def cancel(self, number: str) -> None:
+        self.cancelled.add(number)
+        for money in self.money.values():
+            for debt, part in list(money.used):
+                if any(debt is mine for mine in self.debts[number]):
+                    money.used.remove((debt, part))
+                    debt.paid -= part
+                    money.left += part
+        for debt in self.debts[number]:
+            debt.credited += debt.open
+
+    def credit(self, id_: str, customer: str, currency: str, total: str, parts: list[tuple[str, str]]) -> None:
+        rest = Money(customer, currency, minor(total))
+        for number, part in parts:
+            if number not in self.debts:
+                rest.names.append((number, minor(part)))
+                continue
+            most = minor(part)
+            for debt in self.debts[number]:
+                taken = min(debt.open, most, rest.left) if debt.currency == currency else 0
+                debt.credited += taken
+                most -= taken
+                rest.left -= taken
+        if rest.left:
+            self.money[id_] = rest
+
+    def receive(self, id_: str, owner: str, currency: str, amount: str, names: list[tuple[str, str | None]]) -> None:
+        if id_ in self.money:
+            return
+        money = self.money[id_] = Money(owner, currency, minor(amount))
+        money.names = [(name, None if most is None else minor(most)) for name, most in names]
+        meant = [
+            (name, most)
+            for name, most in money.names
+            if name in self.debts and name not in self.cancelled and self.debts[name][0].currency == currency
+        ]
+        payers = {self.payer[name] for name, _ in meant}
+        if owner == "-" and len(payers) == 1:
+            money.owner = payers.pop()
+        for name, most in meant:
+            self.use(money, name, most)
+        if id_ in self.returned:
+            self.give_back(id_)
+
+    def give_back(self, id_: str) -> None:
+        self.returned.add(id_)
+        money = self.money.get(id_)
+        if money is not None and not money.back:
+            for debt, part in money.used:
+                debt.paid -= part
+            money.used, money.left, money.back = [], 0, True
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Invoicing's events come in the order of their key; banks' come as they like, and again."""
+
+    make_ledger = None
+    make = None
+    numbers = itertools.count()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.company = f"company-{next(LedgerMachine.numbers)}"
+        self.runner = asyncio.Runner()
+        self.ledger = LedgerMachine.make_ledger(self.company)
+        self.model = Model()
+        self.free = list(NUMBERS)
+        self.asked = set()
+        self.ids = itertools.count(1)
+        self.waiting: list[tuple] = []
+        self.delivered: list[tuple] = []
+
+    def by(self, customer: str):
+        return LedgerMachine.make.of(company=self.company, customer=customer)
+
+    def tell(self, event, change) -> None:
+        record = self.ledger.record(event)
+        topic_name = "erp.payments" if event.TYPE.startswith("erp.") else "cobranza.invoicing"
+        self.runner.run(self.ledger.deliver(topic_name, [record]))
+        change()
+        self.delivered.append((topic_name, record))
+
+    @initialize(customer=st.sampled_from(CUSTOMERS), parts=st.lists(AMOUNT, min_size=1, max_size=3))
+    def begin_with_one_invoice(self, customer, parts) -> None:
+        self.issue(customer, "MXN", parts)
+
+    @precondition(lambda self: self.free)
+    @rule(
+        customer=st.sampled_from(CUSTOMERS),
+        currency=st.sampled_from(["MXN", "MXN", "USD"]),
+        parts=st.lists(AMOUNT, min_size=1, max_size=3),
+    )
+    def issue(self, customer, currency, parts) -> None:
+        number = self.free.pop(0)
+        event = self.by(customer).invoice(number, *parts, currency=currency)
+        self.tell(event, lambda: self.model.issue(number, customer, currency, parts))
+
+    @precondition(lambda self: self.model.debts.keys() - self.model.cancelled)
+    @rule(data=st.data())
+    def cancel(self, data) -> None:
+        number = data.draw(st.sampled_from(sorted(self.model.debts.keys() - self.model.cancelled)))
+        self.tell(self.by(self.model.payer[number]).cancel(number), lambda: self.model.cancel(number))
+
+    @rule(
+        customer=st.sampled_from(CUSTOMERS),
+        currency=st.sampled_from(["MXN", "MXN", "USD"]),
+        parts=st.lists(st.tuples(st.sampled_from(NUMBERS), AMOUNT), max_size=2, unique_by=lambda part: part[0]),
+        rest=MINOR,
+    )
+    def credit(self, customer, currency, parts, rest) -> None:
+        id_ = f"N-{next(self.ids)}"
+        sum_ = sum(minor(part) for _, part in parts) + rest
+        total = f"{sum_ // 100}.{sum_ % 100:02d}"
+        self.tell(
+            self.by(customer).credit_note(id_, total, *parts, currency=currency),
+            lambda: self.model.credit(id_, customer, currency, total, parts),
+        )
+
+    @rule(
+        owner=st.sampled_from([*CUSTOMERS, *CUSTOMERS, "-"]),
+        currency=st.sampled_from(["MXN", "MXN", "MXN", "USD"]),
+        amount=AMOUNT,
+        names=st.lists(st.sampled_from(NUMBERS), max_size=3, unique=True),
+        caps=st.lists(st.none() | AMOUNT, min_size=3, max_size=3),
+        comes_late=st.booleans(),
+    )
+    def pay(self, owner, currency, amount, names, caps, comes_late) -> None:
+        id_ = f"P-{next(self.ids)}"
+        capped = [(name, cap) for name, cap in zip(names, caps, strict=False) if cap is not None]
+        bare = [(name, None) for name, cap in zip(names, caps, strict=False) if cap is None]
+        event = self.by("C1" if owner == "-" else owner).payment(
+            id_, amount, *(name for name, _ in bare), remittance=capped, currency=currency, nobody=owner == "-"
+        )
+        self.asked.add(id_)
+        step = (event, lambda: self.model.receive(id_, owner, currency, amount, capped + bare))
+        if comes_late:
+            self.waiting.append(step)
+        else:
+            self.tell(*step)
+
+    @precondition(lambda self: self.asked - self.model.returned)
+    @rule(data=st.data())
+    def reverse(self, data) -> None:
+        id_ = data.draw(st.sampled_from(sorted(self.asked - self.model.returned)))
+        self.tell(self.by("C1").reversal(id_, on=date(2027, 1, 22)), lambda: self.model.give_back(id_))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def deliver_what_was_late(self, data) -> None:
+        place = data.draw(st.integers(0, len(self.waiting) - 1))
+        self.tell(*self.waiting.pop(place))
+
+    @precondition(lambda self: self.delivered)
+    @rule(data=st.data())
+    def deliver_again(self, data) -> None:
+        topic_name, record = data.draw(st.sampled_from(self.delivered))
+        self.runner.run(self.ledger.deliver(topic_name, [record, record]))
+
+    @precondition(lambda self: self.delivered)
+    @rule(data=st.data())
+    def deliver_again_to_a_forgetful_inbox(self, data) -> None:
+        topic_name, record = data.draw(st.sampled_from(self.delivered))
+        self.runner.run(self.ledger.run("DELETE FROM inbox"))
+        self.runner.run(self.ledger.deliver(topic_name, [record]))
+
+    @invariant()
+    def the_balances_are_those_of_the_model(self) -> None:
+        debts, money, credit = self.runner.run(self.read())
+        assert debts == {
+            (number, place): (debt.paid, debt.credited, debt.open)
+            for number, parts in self.model.debts.items()
+            for place, debt in enumerate(parts, 1)
+        }
+        assert money == {id_: (m.owner, m.left) for id_, m in self.model.money.items()}
+        expected: dict[tuple[str, str], int] = {}
+        for m in self.model.money.values():
+            expected[m.owner, m.currency] = expected.get((m.owner, m.currency), 0) + m.left
+        assert credit == {key: left for key, left in expected.items() if left}
+
+    async def read(self) -> tuple[dict, dict, dict]:
+        mine = {"company": self.company}
+        async with self.ledger.database.transaction() as tx:
+            debts = await tx.execute("SELECT * FROM receivable WHERE company = :company", mine)
+            money = await tx.execute("SELECT * FROM receipt WHERE company = :company", mine)
+            credit = await tx.execute("SELECT * FROM credit WHERE company = :company AND unapplied > 0", mine)
+            return (
+                {(r.number, r.instalment): (r.allocated, r.credited, r.open) for r in debts},
+                {r.external_id: (r.customer or "-", r.unapplied) for r in money},
+                {(r.customer, r.currency): r.unapplied for r in credit},
+            )
+
+    def teardown(self) -> None:
+        async def end() -> tuple[set[str], list[str]]:
+            found = await self.ledger.broken(), await self.ledger.parked()
+            await self.ledger.database.close()
+            return found
+
+        broken, parked = self.runner.run(end())
+        self.runner.close()
+        assert (broken, parked) == (set(), [])
+
+
+def test_the_ledger_equals_a_plain_one(shared_ledger, make):
+    LedgerMachine.make_ledger = staticmethod(shared_ledger)
+    LedgerMachine.make = make
+    run_state_machine_as_test(
+        LedgerMachine,
+        settings=settings(
+            max_examples=20,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )
