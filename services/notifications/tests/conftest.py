@@ -77,10 +77,15 @@ companies:
 
 
 @pytest.fixture(scope="session")
-def companies(tmp_path_factory: pytest.TempPathFactory) -> Companies:
+def companies_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("companies") / "companies.yaml"
     file.write_text(COMPANIES, encoding="utf-8")
-    return Companies.read(file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def companies(companies_file: Path) -> Companies:
+    return Companies.read(companies_file)
 
 
 class Told:

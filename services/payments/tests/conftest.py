@@ -125,10 +125,11 @@ class Ledger:
                 consumer="payments", agent=agent, database=self.database, topic_id=lambda: topic_id
             )
             async with self.database.transaction() as tx:
-                await inbox.start_positions(
+                positions = await inbox.start_positions(
                     tx, consumer="payments", topic=topic_name, topic_id=topic_id, earliest={0: 0}
                 )
-        start = self._offsets.get(topic_name, 0)
+            self._offsets[topic_name] = positions[0]
+        start = self._offsets[topic_name]
         batch = [
             KafkaRecord(start + place, record.key, record.value, record.headers) for place, record in enumerate(records)
         ]

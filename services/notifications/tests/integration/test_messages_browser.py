@@ -16,7 +16,7 @@ from cobranza.notifications.api import router
 
 
 @pytest.fixture
-async def address(service, told, companies, business_clock):
+async def address(service, told, companies, business_clock, wait_until):
     await service.tell(
         told.event(told.customer()), told.event(told.invoice()), told.event(told.requested(lines=("F-1", "F-2")))
     )
@@ -33,8 +33,7 @@ async def address(service, told, companies, business_clock):
     )
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, ws="none"))
     running = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
+    await wait_until(lambda: server.started)
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/notifications"
     server.should_exit = True
     await running

@@ -55,7 +55,7 @@ async def test_a_message_shows_text_headers_and_history(client, sent):
     shown = await client.get(f"/notifications/messages/{sent.notice_id}?company=acme-mx&lang=en")
 
     assert shown.status_code == 200
-    for words in ("permit granted", "Message-ID", "Le escribe Acme", "1160.00 MXN"):
+    for words in ("permit granted", "Message-ID", "Le escribe Acme", "1,160.00 MXN"):
         assert words in shown.text
 
 

@@ -129,7 +129,8 @@ async def test_the_token_travels_with_the_question(told):
         seen.append(request.headers["authorization"])
         return httpx.Response(500)
 
-    gateway = HttpPermits("http://payments.test", token="key-of-notifications", transport=httpx.MockTransport(answer))
+    key = "key-of-notifications"
+    gateway = HttpPermits("http://payments.test", token=key, transport=httpx.MockTransport(answer))
     with pytest.raises(PermitUnavailableError):
         await gateway.ask(question(told, "F-1"))
     await gateway.close()

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from dataclasses import dataclass, field
 from datetime import date
+from decimal import Decimal
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ AMOUNT = MINOR.map(lambda minor: f"{minor // 100}.{minor % 100:02d}")
 
 
 def minor(amount: str) -> int:
-    return round(float(amount) * 100)
+    return int(Decimal(amount) * 100)
 
 
 @dataclass

@@ -17,11 +17,10 @@ from cobranza.chassis.companies import Companies
 from cobranza.chassis.database import Database
 from cobranza.chassis.settings import load
 from cobranza.dunning import gateways, queries
-from cobranza.dunning.domain.errors import DunningError, PolicyRefusedError
+from cobranza.dunning.domain.errors import DunningError
 from cobranza.dunning.domain.policy_file import Fault, Table, check
 from cobranza.dunning.settings import DunningSettings
 from cobranza.dunning.use_cases import Desk
-from cobranza.dunning.views import decision_values, sentences, style_of
 
 Result = TypeVar("Result")
 Company = Annotated[str, typer.Option("--company", help="The creditor's slug in companies.yaml.")]
@@ -101,7 +100,13 @@ def list_(
             sys.stdout.write(json.dumps(dict(row._mapping), default=str) + "\n")  # noqa: SLF001 - a row's public mapping
         else:
             listing.add_row(
-                row.company, row.policy, str(row.version), row.currency, row.state, str(row.effective_from), row.sha256[:12]
+                row.company,
+                row.policy,
+                str(row.version),
+                row.currency,
+                row.state,
+                str(row.effective_from),
+                row.sha256[:12],
             )
     if not as_json:
         cli.out.print(listing)
@@ -129,9 +134,9 @@ def why(
 
     answer, country = _with_database(act)
     if as_json:
-        sys.stdout.write(json.dumps(decision_values(answer), ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(answer.as_values(), ensure_ascii=False) + "\n")
         return
-    for sentence in sentences(answer, style_of(lang, country)):
+    for sentence in answer.sentences(lang, country):
         sys.stdout.write(sentence + "\n")
 
 
@@ -163,9 +168,5 @@ def _with_database(act: Callable[[Desk, Database], Awaitable[Result]]) -> Result
 
     try:
         return cli.run(run())
-    except PolicyRefusedError as error:
-        for fault in error.facts.get("faults", ()):  # type: ignore[attr-defined]
-            sys.stdout.write(f"{fault['code']} {fault['key']}: {fault['text']}\n")
-        cli.fail(str(error), cli.REFUSED)
     except DunningError as error:
         cli.fail(str(error), cli.REFUSED)

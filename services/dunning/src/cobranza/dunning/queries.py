@@ -8,11 +8,15 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, or_, select, true
+from pydantic_core import to_jsonable_python
+from sqlalchemy import ColumnElement, Text, func, or_, select, true
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cobranza.chassis.page import formats
 from cobranza.chassis.pagination import Keyset, Window
 from cobranza.dunning.domain.errors import UnknownInvoiceError
+from cobranza.dunning.domain.explanation import Explained, Language, Style, explain_all
 from cobranza.dunning.tables import account, collection_case, decision, policy_version, receivable, step_run
 
 BY_OPENING = Keyset((collection_case.c.opened_on, "desc"), (collection_case.c.case_id, "asc"))
@@ -31,6 +35,45 @@ class Answer:
     since: date | None
     decisions: Sequence[Any]
     runs: Mapping[UUID, Sequence[Any]]
+
+    def sentences(self, language: Language, country: str | None) -> list[str]:
+        """The answer in words, amounts and dates as the country writes them."""
+        locale = formats.locale_for(language, country)
+        style = Style(
+            language=language,
+            day=lambda on: formats.day(on, locale=locale),
+            money=lambda amount: formats.money(amount, locale=locale),
+        )
+        return explain_all(
+            [self._explained(row) for row in self.decisions],
+            style,
+            receivable_ids=frozenset(map(str, self.receivable_ids)),
+            since=self.since,
+        )
+
+    def as_values(self) -> dict[str, Any]:
+        """The answer for programs: the records as they are kept, with the step runs they requested."""
+        return {
+            "invoice": self.number,
+            "receivable_ids": sorted(map(str, self.receivable_ids)),
+            "since": None if self.since is None else self.since.isoformat(),
+            "decisions": [
+                {**_values(row), "runs": [_values(run) for run in self.runs.get(row.decision_id, ())]}
+                for row in self.decisions
+            ],
+        }
+
+    def _explained(self, row: Any) -> Explained:
+        return Explained(
+            as_of=row.as_of,
+            outcome=row.outcome,
+            contact=row.contact,
+            reasons=row.reasons,
+            reasoning=row.reasoning,
+            next_check_on=row.next_check_on,
+            times=row.times,
+            runs=[dict(run._mapping) for run in self.runs.get(row.decision_id, ())],  # noqa: SLF001 - public name
+        )
 
 
 async def why(connection: AsyncConnection, *, company: str, invoice: str, on: date) -> Answer:
@@ -136,13 +179,16 @@ async def policies(connection: AsyncConnection, *, company: str | None) -> list[
     return list(await connection.execute(query))
 
 
-async def cases_by_state(connection: AsyncConnection) -> dict[str, int]:
-    """How many cases are open in each state."""
-    rows = await connection.execute(
+async def cases_by_state(connection: AsyncConnection, *, company: str | None = None) -> dict[str, int]:
+    """How many cases are open in each state, of one company or of all."""
+    query = (
         select(collection_case.c.state, func.count())
         .where(collection_case.c.closed_on.is_(None))
         .group_by(collection_case.c.state)
     )
+    if company is not None:
+        query = query.where(collection_case.c.company == company)
+    rows = await connection.execute(query)
     return {row[0]: row[1] for row in rows}
 
 
@@ -152,6 +198,9 @@ def _cases() -> Any:
             func.coalesce(func.sum(receivable.c.open), 0).label("open"),
             func.count().label("items"),
             func.min(receivable.c.due_on).label("oldest_due_on"),
+            func.array_agg(aggregate_order_by(receivable.c.number, receivable.c.due_on), type_=ARRAY(Text))[1].label(
+                "oldest_number"
+            ),
             func.coalesce(func.max(receivable.c.level), 0).label("level"),
         )
         .where(receivable.c.open > 0, receivable.c.account_id == collection_case.c.account_id)
@@ -165,9 +214,14 @@ def _cases() -> Any:
         open_now.c.open,
         open_now.c["items"],
         open_now.c.oldest_due_on,
+        open_now.c.oldest_number,
         open_now.c.level,
     ).select_from(
-        collection_case.join(account, account.c.account_id == collection_case.c.account_id).join(
-            open_now, true()
-        )
+        collection_case.join(account, account.c.account_id == collection_case.c.account_id).join(open_now, true())
     )
+
+
+def _values(row: Any) -> dict[str, Any]:
+    """A row as JSON shows it."""
+    plain: dict[str, Any] = to_jsonable_python(dict(row._mapping))  # noqa: SLF001 - public name
+    return plain

@@ -158,6 +158,7 @@ def _add_pages(routes: APIRouter, context: Context[NotificationsSettings]) -> No
             notice=row,
             history=history,
             reference=reference_of(notice_id),
+            claimed=None if row.permit is None else NoticePermitAnswer.model_validate(row.permit).claimed,
             zone=company.zone,
             has_mailbox=context.settings.local_mode,
         )

@@ -104,8 +104,15 @@ def add_events_route(
             # A refusal carries a code; anything else is a fault of ours and ends the request.
             if getattr(error, "code", None) is None or getattr(error, "status", _FAULT) >= _FAULT:
                 raise
-            return _refused(index, own_id, refusal_code(error), refusal_pointer(error), str(error))
+            return _refused(index, own_id, refusal_code(error), _in_event(refusal_pointer(error)), str(error))
         return EventAnswer(index=index, id=own_id, outcome=outcome)
+
+
+def _in_event(pointer: str | None) -> str | None:
+    """A pointer into an event's data, or the name of an attribute, as a pointer into the event."""
+    if pointer is None:
+        return None
+    return f"/{pointer.removeprefix('ce_')}" if pointer.startswith("ce_") else f"/data{pointer}"
 
 
 def _refused(index: int, own_id: str | None, code: str, pointer: str | None, detail: str) -> EventAnswer:

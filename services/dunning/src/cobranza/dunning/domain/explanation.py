@@ -46,6 +46,11 @@ _SENTENCES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "{day}: notice {step} was requested by {channel} in a {tone} tone, about {lines} documents.",
         ),
         "not_acted": ("No se contactó el {day}.", "Nobody was contacted on {day}."),
+        "unchanged": ("Sin cambios desde el {day}.", "Unchanged since {day}."),
+        "nothing_known": (
+            "Todavía no se sabía nada de la factura en esa fecha.",
+            "Nothing was known of the invoice on that date.",
+        ),
         "moved": ("La factura {invoice} pasó al paso {step}.", "Invoice {invoice} moved to step {step}."),
         "listed": (
             "La factura {invoice} se listó en el aviso sin cambiar de paso.",
@@ -142,6 +147,24 @@ _REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "bounced": ("la dirección lo rechazó", "the address refused it"),
     }
 )
+
+
+def explain_all(
+    decisions: Sequence[Explained], style: Style, *, receivable_ids: frozenset[str], since: date | None
+) -> list[str]:
+    """Every decision of a day in sentences, the first saying from when it stands.
+
+    Args:
+        since: the earlier day on which the decision was taken; None when it was that very day.
+    """
+    if not decisions:
+        return [_say("nothing_known", style, {})]
+    told = [] if since is None else [_say("unchanged", style, {"day": since})]
+    for decision in decisions:
+        told += [
+            sentence for sentence in explain(decision, style, receivable_ids=receivable_ids) if sentence not in told
+        ]
+    return told
 
 
 def explain(decision: Explained, style: Style, *, receivable_ids: frozenset[str] = frozenset()) -> list[str]:

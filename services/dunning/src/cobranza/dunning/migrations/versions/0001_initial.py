@@ -30,8 +30,8 @@ def upgrade() -> None:
         """
         CREATE TABLE receivable (company text, receivable_id uuid, account_id uuid NOT NULL, invoice_id uuid,
             number text NOT NULL, issued_on date NOT NULL, due_on date NOT NULL, issued bigint NOT NULL, open bigint NOT NULL,
-            cause text NOT NULL, recorded_on date NOT NULL, level int NOT NULL DEFAULT 0, level_step text, passed int NOT NULL DEFAULT 0,
-            last_notice_on date, PRIMARY KEY (company, receivable_id))
+            cause text NOT NULL, recorded_on date NOT NULL, level int NOT NULL DEFAULT 0, level_step text,
+            passed int NOT NULL DEFAULT 0, last_notice_on date, PRIMARY KEY (company, receivable_id))
         """
     )
     op.execute("CREATE INDEX receivable_open ON receivable (account_id) WHERE open > 0")

@@ -1,0 +1,385 @@
+"""Dunning's routes and pages: decisions and why, cases, policies, holds."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, Field
+
+from cobranza.chassis import http, page
+from cobranza.chassis.http import CurrentPrincipal, Problem, answer, scope
+from cobranza.chassis.idempotency import once
+from cobranza.chassis.pagination import Page, PageWindow
+from cobranza.chassis.service import Context
+from cobranza.contracts.dunning import HoldPlaced, HoldReleased
+from cobranza.contracts.money import Money, to_decimal
+from cobranza.contracts.payloads import Customer, Slug
+from cobranza.dunning import queries
+from cobranza.dunning.domain.errors import UnknownInvoiceError
+from cobranza.dunning.settings import DunningSettings
+from cobranza.dunning.use_cases import Desk
+
+PAGES: Final = page.Pages("dunning", package="cobranza.dunning")
+_TONES: Final = {"active": "bad", "held": "warn", "waiting": "warn", "ended": "warn", "closed": "good"}
+
+
+class DecisionsAnswer(BaseModel):
+    """Why something was, or was not, done about an invoice on a date."""
+
+    invoice: str
+    receivable_ids: list[UUID]
+    since: date | None = Field(description="The date of the decision that still stood; absent: that very day.")
+    decisions: list[dict[str, Any]]
+    sentences: list[str]
+
+
+class CaseAnswer(BaseModel):
+    """A case: what one debtor owes one company in one currency."""
+
+    case_id: UUID
+    company: str
+    customer: str
+    currency: str
+    state: str
+    policy: str | None
+    policy_version: int | None
+    opened_on: date
+    closed_on: date | None
+    outcome: str | None
+    previous_case_id: UUID | None
+    reason: str | None = Field(description="What it waits for, from the list of reasons.")
+    next_check_on: date | None
+    last_contact_on: date | None
+    items: int
+    open: Money
+    oldest_due_on: date | None
+    level: int = Field(description="The highest step issued for an open item; 0: none.")
+
+
+class ItemAnswer(BaseModel):
+    """An open receivable of a case."""
+
+    receivable_id: UUID
+    number: str
+    due_on: date
+    open: Money
+    level: int
+    last_notice_on: date | None
+
+
+class RunAnswer(BaseModel):
+    """One execution of a step and what became of it."""
+
+    step: str
+    run: int
+    state: str
+    reached_on: date
+    answered_on: date | None
+    reason: str | None
+    decision_id: UUID
+    receivable_ids: list[UUID]
+    answer: dict[str, Any] | None
+
+
+class CaseDetail(CaseAnswer):
+    """A case with its open receivables and step runs."""
+
+    receivables: list[ItemAnswer]
+    runs: list[RunAnswer]
+
+
+class PolicyAnswer(BaseModel):
+    """A policy version."""
+
+    company: str
+    policy: str
+    version: int
+    title: str
+    currency: str
+    priority: int
+    effective_from: date
+    state: str
+    sha256: str
+
+
+class HoldRequest(http.Request):
+    """Suspend contact."""
+
+    company: str
+    customer: Customer
+    scope: Literal["receivable", "case", "customer"]
+    case_id: UUID | None = Field(default=None, description="For the scope case.")
+    receivable_ids: list[UUID] = Field(default=[], max_length=1000, description="For the scope receivable.")
+    reason: Slug = Field(
+        description="customer_request, internal, payment_claim, data_quality, bereavement, insolvency, legal_claim"
+    )
+    until_on: date | None = Field(default=None, description="Last day, inclusive.")
+
+
+class ReleaseRequest(http.Request):
+    """End a hold."""
+
+    company: str
+    reason: Slug
+
+
+def router(context: Context[DunningSettings]) -> APIRouter:
+    """The routes under `/dunning`."""
+    routes = APIRouter()
+    _add_decisions(routes, context)
+    _add_cases(routes, context)
+    _add_holds(routes, context)
+    _add_pages(routes, context)
+    return routes
+
+
+def _add_decisions(routes: APIRouter, context: Context[DunningSettings]) -> None:
+    @routes.get(
+        "/v1/decisions",
+        operation_id="list_decisions",
+        tags=["decisions"],
+        dependencies=[scope("decisions:read")],
+        summary="Why a customer was, or was not, contacted about an invoice on a date.",
+    )
+    async def list_decisions(
+        principal: CurrentPrincipal,
+        company: str,
+        invoice: Annotated[str, Query(max_length=200, description="Number or id.")],
+        on: date,
+        lang: Literal["es", "en"] = "es",
+    ) -> DecisionsAnswer:
+        principal.require_company(company)
+        async with context.database.reading() as connection:
+            found = await queries.why(connection, company=company, invoice=invoice, on=on)
+        profile = context.companies.get(company)
+        return DecisionsAnswer.model_validate(
+            {**found.as_values(), "sentences": found.sentences(lang, profile.country if profile else None)}
+        )
+
+    @routes.get(
+        "/v1/policies",
+        operation_id="list_policies",
+        tags=["policies"],
+        dependencies=[scope("policies:read")],
+        summary="Policy versions of a company.",
+    )
+    async def list_policies(principal: CurrentPrincipal, company: str) -> list[PolicyAnswer]:
+        principal.require_company(company)
+        async with context.database.reading() as connection:
+            rows = await queries.policies(connection, company=company)
+        return [PolicyAnswer.model_validate(row, from_attributes=True) for row in rows]
+
+
+def _add_cases(routes: APIRouter, context: Context[DunningSettings]) -> None:
+    @routes.get(
+        "/v1/cases",
+        operation_id="list_cases",
+        tags=["cases"],
+        dependencies=[scope("cases:read")],
+        summary="Cases of a company, the last opened first.",
+    )
+    async def list_cases(
+        window: PageWindow,
+        principal: CurrentPrincipal,
+        company: str,
+        customer: Annotated[str | None, Query(max_length=64)] = None,
+        state: Literal["preventive", "active", "waiting", "held", "ended", "closed"] | None = None,
+    ) -> Page[CaseAnswer]:
+        principal.require_company(company)
+        async with context.database.reading() as connection:
+            rows = await queries.cases(connection, window, company=company, customer=customer, state=state)
+        return window.page(rows, key=lambda row: (row.opened_on, row.case_id), item=_case)
+
+    @routes.get(
+        "/v1/cases/{case_id}",
+        operation_id="get_case",
+        tags=["cases"],
+        dependencies=[scope("cases:read")],
+        response_model=CaseDetail,
+        summary="One case with its open receivables and step runs.",
+    )
+    async def get_case(case_id: UUID, company: str, principal: CurrentPrincipal) -> Response:
+        principal.require_company(company)
+        async with context.database.reading() as connection:
+            row = await queries.one_case(connection, company=company, case_id=case_id)
+            if row is None:
+                raise Problem("not-found", detail=f"no case {case_id} of {company}")
+            items = await queries.items_of_account(connection, row.account_id)
+            runs = await queries.runs_of_case(connection, case_id)
+        detail = CaseDetail(
+            **_case(row).model_dump(),
+            receivables=[
+                ItemAnswer(
+                    receivable_id=item.receivable_id,
+                    number=item.number,
+                    due_on=item.due_on,
+                    open=Money.from_minor(item.open, row.currency),
+                    level=item.level,
+                    last_notice_on=item.last_notice_on,
+                )
+                for item in items
+            ],
+            runs=[RunAnswer.model_validate(run, from_attributes=True) for run in runs],
+        )
+        return answer(detail)
+
+
+def _add_holds(routes: APIRouter, context: Context[DunningSettings]) -> None:
+    desk = Desk(context.companies, context.settings.evaluation_hour)
+
+    @routes.post(
+        "/v1/holds",
+        operation_id="place_hold",
+        tags=["holds"],
+        dependencies=[scope("holds:write")],
+        status_code=201,
+        response_model=HoldPlaced,
+        summary="Suspend contact with a customer, a case or some receivables; needs an Idempotency-Key.",
+    )
+    async def place_hold(request: Request, body: HoldRequest, principal: CurrentPrincipal) -> Response:
+        principal.require_company(body.company)
+        async with context.database.transaction() as tx:
+
+            async def run() -> Response:
+                placed = await desk.place_hold(
+                    tx,
+                    company=body.company,
+                    customer=body.customer,
+                    scope=body.scope,
+                    case_id=body.case_id,
+                    receivable_ids=body.receivable_ids,
+                    reason=body.reason,
+                    until_on=body.until_on,
+                    by=principal.name,
+                )
+                return answer(placed, status=201)
+
+            return await once(tx, request=request, company=body.company, run=run)
+
+    @routes.post(
+        "/v1/holds/{hold_id}/release",
+        operation_id="release_hold",
+        tags=["holds"],
+        dependencies=[scope("holds:write")],
+        response_model=HoldReleased,
+        summary="End a hold; needs an Idempotency-Key.",
+    )
+    async def release_hold(
+        request: Request, hold_id: UUID, body: ReleaseRequest, principal: CurrentPrincipal
+    ) -> Response:
+        principal.require_company(body.company)
+        async with context.database.transaction() as tx:
+
+            async def run() -> Response:
+                return answer(
+                    await desk.release_hold(
+                        tx, company=body.company, hold_id=hold_id, reason=body.reason, by=principal.name
+                    )
+                )
+
+            return await once(tx, request=request, company=body.company, run=run)
+
+
+def _add_pages(routes: APIRouter, context: Context[DunningSettings]) -> None:
+    @routes.get("/why", include_in_schema=False, dependencies=[scope("decisions:read")])
+    async def why(request: Request, invoice: Annotated[str, Query(max_length=200)] = "", on: str = "") -> HTMLResponse:
+        view = page.view_of(request)
+        company = view.require_company()
+        day, faults = _day(on), []
+        if on and day is None:
+            faults.append("on")
+        day = day or view.business_date
+        found: queries.Answer | None = None
+        is_unknown = False
+        if invoice.strip() and day is not None and not faults:
+            try:
+                async with context.database.reading() as connection:
+                    found = await queries.why(connection, company=company.company, invoice=invoice.strip(), on=day)
+            except UnknownInvoiceError:
+                is_unknown = True
+        return PAGES.render(
+            request,
+            "why.html",
+            status=404 if is_unknown else 200,
+            invoice=invoice.strip(),
+            on=day,
+            faults=faults,
+            is_unknown=is_unknown,
+            found=found,
+            sentences=found.sentences(view.language, company.country) if found is not None else [],
+        )
+
+    @routes.get("/cases", include_in_schema=False, dependencies=[scope("cases:read")])
+    async def cases(
+        request: Request,
+        window: PageWindow,
+        q: Annotated[str, Query(max_length=64)] = "",
+        state: Literal["", "preventive", "active", "waiting", "held", "ended", "closed"] = "",
+    ) -> HTMLResponse:
+        company = page.view_of(request).require_company()
+        async with context.database.reading() as connection:
+            rows = await queries.cases(
+                connection, window, company=company.company, customer=q.strip() or None, state=state or None
+            )
+            counts = await queries.cases_by_state(connection, company=company.company)
+        listed = window.page(rows, key=lambda row: (row.opened_on, row.case_id), item=_listed)
+        return PAGES.render(
+            request,
+            "cases.html",
+            q=q.strip(),
+            state=state,
+            rows=listed.items,
+            next_cursor=listed.next_cursor,
+            open_cases=sum(counts.values()),
+        )
+
+
+def _case(row: Any) -> CaseAnswer:
+    return CaseAnswer(
+        case_id=row.case_id,
+        company=row.company,
+        customer=row.customer,
+        currency=row.currency,
+        state=row.state,
+        policy=row.policy,
+        policy_version=row.policy_version,
+        opened_on=row.opened_on,
+        closed_on=row.closed_on,
+        outcome=row.outcome,
+        previous_case_id=row.previous_case_id,
+        reason=row.reason if row.closed_on is None else None,
+        next_check_on=row.next_check_on if row.closed_on is None else None,
+        last_contact_on=row.last_contact_on,
+        items=row.items,
+        open=Money.from_minor(int(row.open), row.currency),
+        oldest_due_on=row.oldest_due_on,
+        level=row.level,
+    )
+
+
+def _listed(row: Any) -> dict[str, Any]:
+    """A case as the list shows it."""
+    return {
+        "case_id": row.case_id,
+        "customer": row.customer,
+        "currency": row.currency,
+        "state": row.state,
+        "tone": _TONES.get(row.state, "plain"),
+        "opened_on": row.opened_on,
+        "next_check_on": row.next_check_on if row.closed_on is None else None,
+        "last_contact_on": row.last_contact_on,
+        "items": row.items,
+        "open": to_decimal(int(row.open), row.currency),
+        "oldest": row.oldest_number,
+    }
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
