@@ -94,7 +94,9 @@ class Ledger:
             sequence = self._sequences.get((data.company, data.subject), 0) + 1
             self._sequences[data.company, data.subject] = sequence
         service = data.TYPE.split(".")[1]
-        event_id = identifiers.event_id(cause=UUID(int=self._ids), service=service, type=data.TYPE, subject=data.subject)
+        event_id = identifiers.event_id(
+            cause=UUID(int=self._ids), service=service, type=data.TYPE, subject=data.subject
+        )
         return encode(
             Envelope(
                 event_id=event_id,
@@ -345,5 +347,3 @@ class Make:
 @pytest.fixture
 def make() -> Make:
     return Make()
-
-

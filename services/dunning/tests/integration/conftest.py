@@ -73,7 +73,7 @@ class Dunning:
         return envelope.encode(
             envelope.Envelope(
                 event_id=identifiers.EventId(ids.new_id()),
-                source="/cobranza/test",
+                source=f"/cobranza/{payload.TYPE.split('.')[1]}",
                 time=datetime(2027, 1, 1, tzinfo=UTC),
                 sequence=sequence,
                 correlation_id=str(ids.new_id()),

@@ -1,5 +1,25 @@
 """Cases, steps and decisions, from the events of others to the events of dunning."""
 
+from datetime import date
+
+import pytest
+
+from cobranza.chassis.streams import Event
+from cobranza.contracts import identifiers, invoicing, payments
+
+
+def _ids(service, *numbers: str) -> list[str]:
+    return [str(service.receivable(number, "01-11").receivable_id) for number in numbers]
+
+
+async def _first_notice(service) -> dict:
+    """Company with a policy, one overdue item, its first notice requested on 2027-01-14."""
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"))
+    await service.at("01-14")
+    [request] = await service.told("notice-requested")
+    return request
+
 
 async def test_an_overdue_receivable_gives_a_notice_and_a_decision(service):
     await service.activate()
@@ -17,7 +37,449 @@ async def test_an_overdue_receivable_gives_a_notice_and_a_decision(service):
         "friendly",
     )
     assert [line["step"] for line in request["lines"]] == ["aviso-1"]
+    assert request["language"] == "es-MX"
+    assert request["expires_at"] == "2027-01-19T18:00:00Z"
+    [reached] = await service.told("step-reached")
+    assert (reached["step"], reached["run"], reached["position"]) == ("aviso-1", 1, 1)
     [decision] = await service.rows("SELECT * FROM decision WHERE outcome = 'act'")
     assert str(decision.decision_id) == request["decision_id"]
-    assert str(decision.as_of) == "2027-01-14"
+    assert decision.as_of == date(2027, 1, 14)
+    assert decision.cause["kind"] == "timer"
     assert await service.broken() == {}
+
+
+async def test_the_ladder_runs_to_its_end_and_asks_a_person_once(service):
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"))
+    contacts = []
+
+    for day in [f"01-{d:02}" for d in range(12, 32)] + [f"02-{d:02}" for d in range(1, 25)]:
+        await service.at(day)
+        requests = await service.told("notice-requested")
+        if len(requests) > len(contacts):
+            contacts.append((day, requests[-1]["step"]))
+            await service.sent(requests[-1], day)
+
+    assert contacts == [("01-14", "aviso-1"), ("01-21", "aviso-2"), ("02-02", "requerimiento")]
+    [task] = await service.told("task-created")
+    assert (task["kind"], task["reason"], task["created_on"]) == ("decide_end", "end_reached", "2027-02-17")
+    [case] = await service.rows("SELECT * FROM collection_case")
+    assert case.state == "ended"
+    assert await service.broken() == {}
+
+
+async def test_every_event_delivered_twice_and_out_of_order_changes_nothing(service):
+    await service.activate()
+    first = service.receivable("A-1", "01-11")
+    paid = service.receivable("A-1", "01-11", open="20000.00", cause="payment-received")
+    money = service.credit("10.00")
+    records = [service.event(first), service.event(paid), service.event(money)]
+
+    await service.deliver(records[1], records[2], records[0], *records)
+    await service.deliver(*records)
+
+    [row] = await service.rows("SELECT open FROM receivable")
+    [account] = await service.rows("SELECT unapplied FROM account")
+    assert (row.open, account.unapplied) == (20_000_00, 10_00)
+    [decision] = await service.rows("SELECT * FROM decision")
+    assert decision.times == 1
+
+
+async def test_a_notice_event_delivered_twice_raises_the_level_once(service):
+    request = await _first_notice(service)
+
+    await service.sent(request, "01-14")
+    await service.sent(request, "01-14")
+
+    [item] = await service.rows("SELECT level, level_step, passed, last_notice_on FROM receivable")
+    assert tuple(item) == (1, "aviso-1", 1, date(2027, 1, 14))
+    [run] = await service.rows("SELECT state, answered_on FROM step_run")
+    assert tuple(run) == ("sent", date(2027, 1, 14))
+    assert len(await service.told("notice-requested")) == 1
+
+
+async def test_a_line_that_the_permit_refused_does_not_rise(service):
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"), service.receivable("A-2", "01-11"))
+    await service.at("01-14")
+    [request] = await service.told("notice-requested")
+    [granted, refused] = _ids(service, "A-1", "A-2")
+
+    await service.sent(request, "01-14", granted=[granted])
+
+    levels = {str(r.receivable_id): r.level for r in await service.rows("SELECT receivable_id, level FROM receivable")}
+    assert levels == {granted: 1, refused: 0}
+
+
+async def test_settlement_closes_the_case_at_once(service):
+    request = await _first_notice(service)
+    await service.sent(request, "01-14")
+
+    await service.tell(service.receivable("A-1", "01-11", open="0.00", cause="payment-received"))
+
+    closed = [told for told in await service.told("case") if told["type"] == "case-closed"]
+    assert [(told["outcome"], told["closed_on"]) for told in closed] == [("paid", "2027-01-14")]
+    await service.at("02-20")
+    assert len(await service.told("notice-requested")) == 1
+    assert await service.rows("SELECT 1 FROM timer WHERE state IN ('armed', 'claimed')") == []
+    assert await service.broken() == {}
+
+
+async def test_paying_what_is_overdue_cures_the_case_though_more_is_to_come(service):
+    request = await _first_notice(service)
+    await service.sent(request, "01-14")
+    await service.tell(service.receivable("A-2", "06-01"))
+
+    await service.tell(service.receivable("A-1", "01-11", open="0.00", cause="payment-received"))
+
+    assert [t["outcome"] for t in await service.told("case-closed")] == ["cured"]
+    assert await service.broken() == {}
+
+
+async def test_a_reversal_opens_a_new_case_that_carries_the_level(service):
+    request = await _first_notice(service)
+    await service.sent(request, "01-14")
+    await service.tell(service.receivable("A-1", "01-11", open="0.00", cause="payment-received"))
+
+    await service.tell(service.receivable("A-1", "01-11", cause="payment-reversed"))
+
+    [first, second] = await service.told("case-opened")
+    assert second["previous_case_id"] == first["case_id"]
+    await service.at("01-21")
+    assert [r["step"] for r in await service.told("notice-requested")] == ["aviso-1", "aviso-2"]
+
+
+async def test_a_cancelled_invoice_stops_before_its_balance_is_told(service):
+    await service.activate()
+    told = service.receivable("A-1", "01-11")
+    await service.tell(told)
+    await service.at("01-12")
+
+    cancelled = invoicing.InvoiceCancelled.model_validate(
+        {
+            "company": "acme-mx",
+            "invoice_id": told.invoice_id,
+            "customer": "C-1",
+            "number": "A-1",
+            "cancelled_on": "2027-01-12",
+        }
+    )
+    record = service.event(cancelled)
+    await service.deliver(record, record, topic="cobranza.invoicing")
+    await service.at("01-14")
+
+    assert [t["outcome"] for t in await service.told("case-closed")] == ["cancelled"]
+    assert await service.told("notice-requested") == []
+    assert await service.broken() == {}
+
+
+async def test_an_invoice_cancelled_before_its_balance_is_never_collected(service):
+    await service.activate()
+    told = service.receivable("A-1", "01-11")
+    cancelled = {
+        "company": "acme-mx",
+        "invoice_id": told.invoice_id,
+        "customer": "C-1",
+        "number": "A-1",
+        "cancelled_on": "2027-01-04",
+    }
+    await service.tell(invoicing.InvoiceCancelled.model_validate(cancelled), topic="cobranza.invoicing")
+
+    await service.tell(told)
+    await service.at("01-14")
+
+    assert await service.told("case") == []
+
+
+async def test_a_due_date_is_a_reason_to_evaluate_and_changes_no_fact(service):
+    await service.activate()
+    told = service.receivable("A-1", "01-11")
+    due = invoicing.DueDate.model_validate(
+        {
+            "company": "acme-mx",
+            "invoice_id": told.invoice_id,
+            "receivable_id": told.receivable_id,
+            "customer": "C-1",
+            "due_on": "2027-01-11",
+            "phase": "approaching",
+            "offset_days": -7,
+            "business_date": "2027-01-04",
+        }
+    )
+    await service.tell(due, topic="cobranza.invoicing")
+    await service.tell(told)
+
+    record = service.event(due)
+    await service.deliver(record, record, topic="cobranza.invoicing")
+
+    [decision] = await service.rows("SELECT times, outcome FROM decision")
+    assert tuple(decision) == (2, "wait")
+
+
+async def test_a_suppressed_notice_is_tried_again_after_the_date_changed_and_never_in_a_loop(service):
+    request = await _first_notice(service)
+
+    await service.suppressed(request, "01-14")
+    await service.work_timers()
+    assert len(await service.told("notice-requested")) == 1
+    await service.at("01-15")
+
+    assert [r["run"] for r in await service.told("notice-requested")] == [1, 2]
+
+
+async def test_a_suppressed_notice_is_tried_again_at_once_when_the_customer_changed(service):
+    request = await _first_notice(service)
+    await service.suppressed(request, "01-14")
+
+    changed = invoicing.CustomerChanged.model_validate(
+        {
+            "company": "acme-mx",
+            "customer": "C-1",
+            "revision": 2,
+            "name": "Cliente",
+            "country": "MX",
+            "language": "en",
+            "zone": "America/Mexico_City",
+        }
+    )
+    record = service.event(changed)
+    await service.deliver(record, record, topic="cobranza.customers")
+
+    requests = await service.told("notice-requested")
+    assert [(r["run"], r["language"]) for r in requests] == [(1, "es-MX"), (2, "en")]
+    columns = await service.rows("SELECT column_name FROM information_schema.columns WHERE table_name = 'customer'")
+    assert "name" not in {row.column_name for row in columns}
+
+
+async def test_nothing_else_is_issued_while_a_run_is_unanswered(service):
+    await _first_notice(service)
+    await service.tell(service.receivable("A-2", "01-12"))
+
+    await service.at("01-25")
+
+    assert len(await service.told("notice-requested")) == 1
+    last = (await service.rows("SELECT outcome, reasons FROM decision ORDER BY decision_id DESC LIMIT 1"))[0]
+    assert last.reasons[0]["code"] == "run_open"
+
+
+async def test_an_item_that_reaches_a_step_later_gets_a_new_run(service):
+    request = await _first_notice(service)
+    await service.sent(request, "01-14")
+    await service.tell(service.receivable("A-2", "01-15"))
+
+    await service.at("01-18")
+
+    [_, second] = await service.told("notice-requested")
+    assert (second["step"], second["run"]) == ("aviso-1", 2)
+    lines = {line["receivable_id"]: line for line in second["lines"]}
+    [old, new] = _ids(service, "A-1", "A-2")
+    assert lines[old]["last_notice_on"] == "2027-01-14"
+    assert lines[old].get("step") is None
+    assert lines[new]["step"] == "aviso-1"
+
+
+async def test_catch_up_sends_one_notice_and_tells_what_was_skipped(service):
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"))
+
+    await service.at("02-03")
+
+    [request] = await service.told("notice-requested")
+    [skipped] = await service.told("step-skipped")
+    assert request["step"] == "aviso-2"
+    assert (skipped["step"], skipped["reason"], skipped["run"]) == ("aviso-1", "catch_up", 1)
+
+
+async def test_two_items_on_two_steps_share_one_notice(service):
+    request = await _first_notice(service)
+    await service.sent(request, "01-14")
+    await service.tell(service.receivable("A-2", "01-18"))
+
+    await service.at("01-21")
+
+    reached = (await service.told("step-reached"))[1:]
+    assert sorted((r["step"], r["run"]) for r in reached) == [("aviso-1", 2), ("aviso-2", 1)]
+    [_, notice] = await service.told("notice-requested")
+    assert notice["step"] == "aviso-2"
+    await service.sent(notice, "01-21")
+    rows = await service.rows("SELECT number, level FROM receivable ORDER BY number")
+    assert [tuple(row) for row in rows] == [("A-1", 2), ("A-2", 1)]
+
+
+async def test_credit_that_covers_all_stops_and_its_use_resumes(service):
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"), service.credit("60000.00"))
+    await service.at("01-14")
+    assert await service.told("notice-requested") == []
+    assert await service.broken() == {}
+
+    await service.tell(service.credit("0.00"))
+
+    assert len(await service.told("notice-requested")) == 1
+
+
+async def test_currencies_are_cases_of_their_own(service):
+    await service.activate()
+    await service.tell(
+        service.receivable("A-1", "01-11"),
+        service.receivable("U-1", "01-11", currency="USD", open="100.00", issued="100.00"),
+    )
+
+    await service.at("01-14")
+
+    requests = await service.told("notice-requested")
+    assert sorted((r["currency"], r["policy"]["id"]) for r in requests) == [
+        ("MXN", "friendly-b2b"),
+        ("USD", "friendly-b2b-usd"),
+    ]
+
+
+@pytest.mark.parametrize("profile_changes", [{"dunning_start": "2027-01-20"}])
+async def test_nothing_happens_before_the_start(service):
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"))
+
+    await service.at("01-19")
+    assert await service.told("case") == []
+    assert (await service.rows("SELECT reason FROM account"))[0].reason == "before_start"
+    assert await service.broken() == {}
+    await service.at("01-20")
+
+    assert len(await service.told("notice-requested")) == 1
+
+
+@pytest.mark.parametrize("profile_changes", [{"cash_feed": "watermark"}])
+async def test_a_step_waits_until_cash_is_known_and_asks_the_permit_for_it(service):
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"))
+    await service.at("01-14")
+    assert (await service.rows("SELECT reason FROM account"))[0].reason == "cash_stale"
+
+    watermark = payments.CashWatermark.model_validate(
+        {"company": "acme-mx", "through_on": "2027-01-13", "stated_at": "2027-01-14T17:05:00Z"}
+    )
+    record = service.event(watermark)
+    await service.deliver(record, record)
+
+    [request] = await service.told("notice-requested")
+    assert request["conditions"] == {"cash_through": "2027-01-13", "unapplied": "net", "control_total": "off"}
+
+
+async def test_without_a_policy_a_person_is_asked_once_and_activation_evaluates_at_once(service):
+    await service.tell(service.receivable("A-1", "01-11"), service.receivable("B-1", "01-11", customer="C-2"))
+    await service.at("01-14")
+    tasks = await service.told("task-created")
+    assert [(task["kind"], task["reason"]) for task in tasks] == [("no_policy", "no_policy")]
+    assert await service.broken() == {}
+
+    await service.activate()
+    await service.work_timers()
+
+    assert {r["customer"] for r in await service.told("notice-requested")} == {"C-1", "C-2"}
+    cases = await service.rows("SELECT policy, policy_version FROM collection_case")
+    assert {tuple(case) for case in cases} == {("friendly-b2b", 1)}
+
+
+async def test_the_reminder_preset_lists_all_overdue_items_on_any_weekday(service):
+    await service.activate("reminder-5")
+    await service.tell(service.receivable("A-1", "01-11"), service.receivable("A-2", "01-14"))
+
+    await service.at("01-16")
+
+    [request] = await service.told("notice-requested")
+    assert (request["template"], len(request["lines"])) == ("reminder", 2)
+
+
+async def test_an_unknown_company_is_parked(service):
+    await service.tell(service.receivable("A-1", "01-11", company="nobody"))
+
+    [parked] = await service.rows("SELECT error_class, state FROM parked")
+    assert tuple(parked) == ("company_unknown", "poison")
+    assert await service.rows("SELECT 1 FROM account") == []
+
+
+async def test_an_outcome_of_an_unknown_run_is_parked_and_the_case_stays(service):
+    request = await _first_notice(service)
+
+    await service.sent({**request, "run": 9}, "01-14")
+
+    [parked] = await service.rows("SELECT error_class FROM parked")
+    assert parked.error_class == "step_run_unknown"
+    assert (await service.rows("SELECT state FROM step_run"))[0].state == "requested"
+
+
+async def test_a_notice_of_another_purpose_is_ignored(service):
+    request = await _first_notice(service)
+
+    await service.sent({**request, "purpose": "payment_confirmation"}, "01-14")
+
+    assert (await service.rows("SELECT state FROM step_run"))[0].state == "requested"
+    assert await service.rows("SELECT 1 FROM parked") == []
+
+
+async def test_the_sweep_finds_and_arms_what_was_forgotten(service):
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"))
+    async with service.database.transaction() as tx:
+        await tx.execute("DELETE FROM timer")
+    assert await service.broken() == {"open_receivable_forgotten": 1}
+
+    more = await service.desk.sweep(service.database)
+
+    assert more is False
+    assert await service.broken() == {}
+    await service.at("01-14")
+    assert len(await service.told("notice-requested")) == 1
+
+
+async def test_an_evaluation_that_finds_the_same_only_counts(service):
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"))
+    [account] = await service.rows("SELECT account_id FROM account")
+
+    for _ in range(2):
+        async with service.database.transaction() as tx:
+            record = service.event(service.credit("0.00"))
+            await service.desk.follow_payments(tx, [_event(record)])
+
+    rows = await service.rows("SELECT times FROM decision WHERE account_id = :id", id=account.account_id)
+    assert [row.times for row in rows] == [3]
+
+
+def _event(record) -> Event:
+    from cobranza.contracts.envelope import decode
+    from cobranza.contracts.topics import topic
+
+    decoded = decode(
+        record.key, record.headers, record.value, payloads=topic("cobranza.payments").payloads, strict=False
+    )
+    return Event.of(decoded, offset=0)
+
+
+async def test_hundreds_of_cases_are_evaluated_in_one_batch_and_by_their_timers(service):
+    await service.activate()
+    await service.tell(
+        *(service.receivable(f"N-{n}", "01-11", customer=f"C-{n}") for n in range(300)),
+    )
+
+    await _work_many(service, "01-14")
+
+    assert len(await service.told("notice-requested")) == 300
+    assert await service.broken() == {}
+
+
+async def _work_many(service, day: str) -> None:
+    from cobranza.chassis.clock import monotonic
+
+    started = monotonic()
+    for _ in range(8):
+        try:
+            await service.at(day)
+            break
+        except AssertionError:
+            continue
+    print("seconds per case", (monotonic() - started) / 300)
+
+
+def test_identifiers_of_the_helpers_are_those_of_the_contracts():
+    assert identifiers.invoice_id("acme-mx", "erp", "A-1") == identifiers.invoice_id("acme-mx", "erp", "A-1")

@@ -163,9 +163,7 @@ async def test_a_credit_note_before_its_invoice_is_applied_when_the_invoice_come
 
 
 async def test_a_credit_note_in_another_currency_is_credit_of_its_own(ledger, make):
-    await ledger.tell(
-        make.invoice("F-1", "100.00"), make.credit_note("N", "30.00", ("F-1", "30.00"), currency="USD")
-    )
+    await ledger.tell(make.invoice("F-1", "100.00"), make.credit_note("N", "30.00", ("F-1", "30.00"), currency="USD"))
     assert (await ledger.open("F-1"), await ledger.unapplied("C1", "USD")) == (10000, 3000)
     assert await reason_of(ledger, "N") == "currency_differs"
 
@@ -239,7 +237,7 @@ async def test_remittance_in_another_currency_than_the_payment_is_refused(ledger
 
 
 async def test_a_changed_due_date_is_told_and_moves_no_money(ledger, make):
-    from cobranza.contracts.invoicing import InvoiceChanged  # noqa: PLC0415
+    from cobranza.contracts.invoicing import InvoiceChanged
 
     await ledger.tell(make.invoice("F-1", "60.00"))
     await ledger.tell(make.invoice("F-1", "60.00", due_on=date(2027, 3, 1), kind=InvoiceChanged))
@@ -284,7 +282,7 @@ async def test_an_amount_capped_by_its_remittance_never_spreads_onto_the_same_de
 
 
 async def test_a_watermark_moves_forward_only(ledger):
-    from cobranza.contracts.ingress import CashWatermark  # noqa: PLC0415
+    from cobranza.contracts.ingress import CashWatermark
 
     def watermark(day: int) -> CashWatermark:
         return CashWatermark(company="acme-mx", system="bank", through_on=date(2027, 1, day))
@@ -295,7 +293,7 @@ async def test_a_watermark_moves_forward_only(ledger):
 
 
 async def test_a_control_total_is_kept_once(ledger):
-    from cobranza.contracts.ingress import ControlTotal  # noqa: PLC0415
+    from cobranza.contracts.ingress import ControlTotal
 
     def total(amount: str) -> ControlTotal:
         return ControlTotal(
@@ -334,5 +332,7 @@ async def test_a_batch_ends_as_its_events_one_by_one(ledger, make, at_once):
     assert [await ledger.open(n) for n in ("F-1", "F-2", "F-9")] == [3000, 1000, 0]
     # 70.00 - 65.00 credited; 5.00 freed by the cancellation; 50.00 - 5.00 paid: a reversal moves no other money.
     assert await ledger.unapplied("C1") == 500 + 500 + 4500
-    told = await ledger.rows("SELECT type, subject, sequence FROM outbox WHERE subject LIKE 'receivable/%' ORDER BY 2, 3")
+    told = await ledger.rows(
+        "SELECT type, subject, sequence FROM outbox WHERE subject LIKE 'receivable/%' ORDER BY 2, 3"
+    )
     assert len({tuple(row) for row in told}) == len(told)

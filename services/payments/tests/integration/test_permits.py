@@ -20,7 +20,9 @@ NOTICE = UUID(int=1)
 def ask(ledger, make):
     gatekeeper = Gatekeeper(ledger.context.companies, 6)
 
-    async def ask(*numbers, notice_id=NOTICE, attempt=1, company="acme-mx", customer="C1", purpose="dunning", **conditions):
+    async def ask(
+        *numbers, notice_id=NOTICE, attempt=1, company="acme-mx", customer="C1", purpose="dunning", **conditions
+    ):
         request = NoticePermitRequest(
             notice_id=notice_id,
             attempt=attempt,

@@ -183,8 +183,11 @@ async def test_a_reversal_before_its_payment_ends_as_after_it(two, make):
     await ledger.tell(make.invoice("F-1", "60.00"), payment, reversal)
     await other.tell(make.invoice("F-1", "60.00"), reversal, payment)
     mine, theirs = await ledger.dump(), await other.dump()
-    for table in ("receivable", "receipt", "credit", "allocation", "journal", "outbox"):
+    for table in ("receivable", "receipt", "credit", "allocation", "journal"):
         assert mine[table] == theirs[table]
+    assert [(type_, sequence) for type_, _, sequence in mine["outbox"]] == [
+        (type_, sequence) for type_, _, sequence in theirs["outbox"]
+    ]
 
 
 async def test_a_payment_before_its_invoice_ends_as_after_it(two, make):

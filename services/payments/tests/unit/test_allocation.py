@@ -1,0 +1,64 @@
+"""Cash application by itself: whatever is paid and owed, no unit is lost, made or taken twice."""
+
+from datetime import date, timedelta
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cobranza.payments.domain.allocation import Claim, share_by_reference, share_oldest_first
+from cobranza.payments.domain.ledger import Receivable, oldest_first
+
+DAY = date(2027, 1, 1)
+
+
+def debt(number: int, open_: int, *, due: int = 0, kind: str = "invoice") -> Receivable:
+    return Receivable(
+        company="acme-mx", receivable_id=UUID(int=number), customer="C1", invoice_id=UUID(int=number), instalment=1,
+        number=str(number), kind=kind, currency="MXN", issued=open_ + 5, credited=5, issued_on=DAY,
+        due_on=DAY + timedelta(days=due),
+    )  # fmt: skip
+
+
+DEBTS = st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 5)), max_size=6).map(
+    lambda drawn: [debt(number, open_, due=due) for number, (open_, due) in enumerate(drawn)]
+)
+
+
+@given(available=st.integers(0, 5000), debts=DEBTS, data=st.data())
+def test_shares_are_bounded_by_the_money_the_debts_and_what_was_named(available, debts, data):
+    claims = [
+        Claim(
+            tuple(data.draw(st.lists(st.sampled_from(debts), unique=True))), data.draw(st.none() | st.integers(0, 900))
+        )
+        for _ in range(data.draw(st.integers(0, 4) if debts else st.just(0)))
+    ]
+    shares = share_by_reference(available, claims)
+    by_id = {d.receivable_id: d for d in debts}
+    assert sum(shares.values()) <= available
+    assert all(0 < amount <= by_id[id_].open for id_, amount in shares.items())
+    named = {d.receivable_id for claim in claims for d in claim.receivables}
+    assert shares.keys() <= named
+    if claims and all(claim.at_most is None for claim in claims):
+        assert sum(shares.values()) == min(available, sum(by_id[id_].open for id_ in named))
+
+
+@given(available=st.integers(0, 5000), debts=DEBTS)
+def test_oldest_first_leaves_at_most_one_debt_half_paid_and_none_older_open(available, debts):
+    shares = share_oldest_first(available, debts)
+    assert sum(shares.values()) == min(available, sum(d.open for d in debts))
+    left = [d.open - shares.get(d.receivable_id, 0) for d in oldest_first(debts)]
+    first_open = next((place for place, amount in enumerate(left) if amount), len(left))
+    assert all(
+        debts_left == d.open for debts_left, d in list(zip(left, oldest_first(debts), strict=True))[first_open + 1 :]
+    )
+
+
+def test_charges_come_after_principal():
+    charge, principal = debt(1, 500, due=0, kind="late_charge"), debt(2, 3000, due=9)
+    assert share_oldest_first(3100, [charge, principal]) == {UUID(int=2): 3000, UUID(int=1): 100}
+
+
+def test_two_lines_for_one_invoice_add_up():
+    one = debt(1, 1000)
+    assert share_by_reference(900, [Claim((one,), 300), Claim((one,), 400)]) == {UUID(int=1): 700}
