@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ibm_ar import days
-from portfolio import FIRST_DAY, Portfolio, generate
-from replay import Replay, StandstillError, clock_at, run_verb
+from portfolio import FIRST_DAY, generate
+from replay import Replay, StandstillError, clock_at, run_verb, use_policy
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -30,7 +30,7 @@ from cobranza.chassis.local.platform import LocalPlatform, Stage, run
 from cobranza.chassis.local.state import wipe
 
 COMPANIES = Path(__file__).parents[1] / "deploy" / "companies.yaml"
-POLICIES = (("acme-mx", "MXN"), ("acme-mx", "USD"), ("andes-cl", "CLP"))
+COLLECTING = ("acme-mx", "andes-cl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,15 @@ class Check:
 class Demo:
     """One run in one state directory."""
 
-    def __init__(self, state: Path, portfolio: Portfolio, console: Console) -> None:
+    def __init__(self, state: Path, *, customers: int, months: int, console: Console) -> None:
         self._state = state
-        self._portfolio = portfolio
+        self._arguments = {"customers": customers, "months": months}
+        self._portfolio = generate(customers=customers, months=months)
         self._console = console
         self._clock_file = state / "clock"
 
     async def run(self, *, stay: bool, port: int | None) -> int:
         """Run, check, and stay if asked to; returns the exit code."""
-        clock = BusinessClock(self._clock_file) if self._clock_file.exists() else clock_at(self._clock_file, FIRST_DAY)
         overrides = {
             "COBRANZA_COMPANIES": str(COMPANIES),
             "COBRANZA_CLOCK_FILE": str(self._clock_file),
@@ -68,9 +68,11 @@ class Demo:
             async with LocalPlatform(
                 self._state, overrides=overrides, api_port=port, progress=_Stages(bar)
             ) as platform:
+                clock = self._prepare()
                 await platform.start_infrastructure()
                 await platform.start_services()
-                await self._load_policies(platform)
+                for company in COLLECTING:
+                    await use_policy(platform, "friendly-b2b", company)
                 async with Replay(platform, clock) as history:
                     await self._replay(history, clock, bar)
                     checks = await self._checks(platform, history)
@@ -82,20 +84,20 @@ class Demo:
                     raise failure
         return 0 if holds else 1
 
-    async def _load_policies(self, platform: LocalPlatform) -> None:
-        for company, currency in POLICIES:
-            await run_verb(
-                platform,
-                "dunning",
-                "policy",
-                "load",
-                "friendly-b2b",
-                "--company",
-                company,
-                "--currency",
-                currency,
-                "--activate",
+    def _prepare(self) -> BusinessClock:
+        """Write down the expected totals before anything runs, and find the business day to go on from.
+
+        Raises:
+            LocalModeError: the state belongs to a demo with other arguments.
+        """
+        kept = self._state / "demo.json"
+        if kept.exists() and json.loads(kept.read_text(encoding="utf-8")) != self._arguments:
+            raise LocalModeError(
+                f"{self._state} holds a demo with other customers or months.", remedy="Forget it with `make demo-wipe`."
             )
+        (self._state / "expected.json").write_text(json.dumps(self._portfolio.expected(), indent=1), encoding="utf-8")
+        kept.write_text(json.dumps(self._arguments), encoding="utf-8")
+        return BusinessClock(self._clock_file) if self._clock_file.exists() else clock_at(self._clock_file, FIRST_DAY)
 
     async def _replay(self, history: Replay, clock: BusinessClock, bar: Progress) -> None:
         today = clock.now().date()
@@ -118,7 +120,7 @@ class Demo:
         for totals in expected["totals"]:
             checks += await self._figures(platform, totals, date.fromisoformat(expected["last_day"]))
         checks.append(Check("inputs parked with their reason", str(expected["parked"]), str(await history.parked())))
-        verdict = json.loads(await run_verb(platform, "verify", "--json"))
+        verdict = json.loads(await run_verb(platform, "verify", "--json", also=(1,)))
         checks.append(Check("promises of the databases broken", "0", str(sum(verdict.values()))))
         sent = [d for kind, d in history.read_all("cobranza.notifications") if kind.endswith("notice-sent.v1")]
         ids = [data["notice_id"] for data in sent]
@@ -192,23 +194,6 @@ def _figure(value: object) -> str:
     return f"{Decimal(str(value)).normalize():f}"
 
 
-def _remember(state: Path, arguments: argparse.Namespace, portfolio: Portfolio) -> None:
-    """Write down the expected totals before anything runs; refuse another portfolio's state.
-
-    Raises:
-        LocalModeError: the state belongs to a run with other arguments.
-    """
-    told = {"customers": arguments.customers, "months": arguments.months}
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    kept = state / "demo.json"
-    if kept.exists() and json.loads(kept.read_text(encoding="utf-8")) != told:
-        raise LocalModeError(
-            f"{state} holds a demo with other customers or months.", remedy="Forget it with `make demo-wipe`."
-        )
-    (state / "expected.json").write_text(json.dumps(portfolio.expected(), indent=1), encoding="utf-8")
-    kept.write_text(json.dumps(told), encoding="utf-8")
-
-
 def main() -> int:
     """Run the demo from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -224,9 +209,8 @@ def main() -> int:
         if arguments.wipe:
             console.print("forgotten" if wipe(arguments.state) else "there was nothing to forget")
             return 0
-        portfolio = generate(customers=arguments.customers, months=arguments.months)
-        _remember(arguments.state, arguments, portfolio)
-        code = run(Demo(arguments.state, portfolio, console).run(stay=not arguments.check, port=arguments.port))
+        demo = Demo(arguments.state, customers=arguments.customers, months=arguments.months, console=console)
+        code = run(demo.run(stay=not arguments.check, port=arguments.port))
     except (LocalModeError, StandstillError, RuntimeError) as error:
         console.print(f"[bold red]error[/]: {error}", highlight=False, markup=True)
         return 1

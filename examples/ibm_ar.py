@@ -23,7 +23,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from replay import Replay, clock_at, erp_event, run_verb
+from replay import Replay, clock_at, erp_event, run_verb, use_policy
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -175,17 +175,17 @@ async def replay(lines: list[Line], state: Path, console: Console) -> dict[str, 
     """Run the whole history; returns what the platform says at its end."""
     started = real_time.monotonic()
     by_day = events_by_day(lines)
-    clock = clock_at(state / "clock", FIRST_DAY)
     overrides = {
         "COBRANZA_COMPANIES": str(HERE / "ibm_ar_companies.yaml"),
         "COBRANZA_CLOCK_FILE": str(state / "clock"),
         "COBRANZA_ALLOW_VIRTUAL_CLOCK": "true",
     }
     async with LocalPlatform(state, overrides=overrides) as platform:
+        clock = clock_at(state / "clock", FIRST_DAY)
         console.print("starting a broker, a database and five services …")
         await platform.start_infrastructure()
         await platform.start_services()
-        await run_verb(platform, "dunning", "policy", "load", "reminder-5", "--company", COMPANY, "--activate")
+        await use_policy(platform, "reminder-5", COMPANY)
         bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
         )

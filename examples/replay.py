@@ -188,8 +188,20 @@ def command(platform: LocalPlatform, *arguments: str) -> tuple[tuple[str, ...], 
     return (sys.executable, "-c", "from cobranza.chassis.cli import main; main()", *arguments), platform.environment()
 
 
-async def run_verb(platform: LocalPlatform, *arguments: str) -> str:
+async def use_policy(platform: LocalPlatform, preset: str, company: str) -> None:
+    """Load a shipped policy for every currency of a company and put it into force."""
+    loaded = await run_verb(platform, "dunning", "policy", "load", preset, "--company", company)
+    for line in loaded.splitlines():
+        await run_verb(platform, "dunning", "policy", "activate", line.split()[0], "--company", company)
+
+
+async def run_verb(platform: LocalPlatform, *arguments: str, also: tuple[int, ...] = ()) -> str:
     """Run a `cobranza` verb against a platform and return what it printed.
+
+    Args:
+        platform: where.
+        arguments: the verb and its arguments.
+        also: exit codes beside 0 that are an answer and not a failure.
 
     Raises:
         RuntimeError: it failed; the text is what it said.
@@ -199,6 +211,6 @@ async def run_verb(platform: LocalPlatform, *arguments: str) -> str:
         *program, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     out, err = await process.communicate()
-    if process.returncode:
+    if process.returncode not in (0, *also):
         raise RuntimeError(f"cobranza {' '.join(arguments)}: {err.decode().strip() or out.decode().strip()}")
     return out.decode()

@@ -25,7 +25,8 @@ from cobranza.contracts import envelope, identifiers, notifications, payments
 from cobranza.contracts.payloads import Payload
 from cobranza.dunning import gateways
 from cobranza.dunning.settings import DunningSettings
-from cobranza.dunning.use_cases import Desk
+from cobranza.dunning.use_cases import policies
+from cobranza.dunning.use_cases.evaluation import Desk
 
 PROFILE = {
     "company": "acme-mx",
@@ -62,8 +63,8 @@ class Dunning:
         document, faults = gateways.parse(gateways.read_source(preset))
         assert not faults
         async with self.database.transaction() as tx:
-            for policy, _ in await self.desk.load_policy(tx, document, company=company):
-                await self.desk.activate_policy(tx, company=company, policy=policy.policy, version=None)
+            for policy, _ in await policies.load_policy(self.desk, tx, document, company=company):
+                await policies.activate_policy(self.desk, tx, company=company, policy=policy.policy, version=None)
 
     def event(self, payload: Payload, *, sequence: int | None = None) -> envelope.Record:
         key = f"{payload.partition_key}|{payload.subject}"
@@ -111,7 +112,7 @@ class Dunning:
 
     async def work_timers(self) -> None:
         scheduler = Scheduler(self.database, self.service.timers(self.context), idle_seconds=0.01)
-        for _ in range(20):
+        for _ in range(100):
             if not await scheduler.work_due():
                 return
         raise AssertionError("the timers never come to rest")

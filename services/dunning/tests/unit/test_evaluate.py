@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from decimal import Decimal
+from random import Random
 from uuid import UUID
 
 import pytest
@@ -98,7 +99,7 @@ class Desk:
             as_of = (self.evaluate(as_of) if decision.contact else decision).next_check_on
 
 
-def test_d1_a_notice_takes_the_highest_moving_step_and_is_not_softer_than_heard():
+def test_d1_a_notice_takes_the_highest_moving_step_and_is_not_softer_than_heard() -> None:
     a = replace(A, level=2, passed=2, last_notice_on=on("01-21"))
     known = facts(a, B, last_contact_on=on("01-21"), heard_tone="firm")
 
@@ -115,7 +116,7 @@ def test_d1_a_notice_takes_the_highest_moving_step_and_is_not_softer_than_heard(
     ]
 
 
-def test_d1_each_item_is_raised_to_its_own_step():
+def test_d1_each_item_is_raised_to_its_own_step() -> None:
     a = replace(A, level=1, passed=1, last_notice_on=on("01-14"))
     b = replace(B, due_on=on("01-18"))
 
@@ -126,7 +127,7 @@ def test_d1_each_item_is_raised_to_its_own_step():
     assert [line.step for line in decision.contact.lines] == [R2, R1]
 
 
-def test_d2_a_late_step_moves_the_next_by_the_gap_and_the_roll():
+def test_d2_a_late_step_moves_the_next_by_the_gap_and_the_roll() -> None:
     a = replace(A, level=1, passed=1, last_notice_on=on("01-18"))
 
     decision = decide(facts(a, last_contact_on=on("01-18")), "01-18")
@@ -136,7 +137,7 @@ def test_d2_a_late_step_moves_the_next_by_the_gap_and_the_roll():
     assert decision.next_check_on == on("01-25")
 
 
-def test_d2_the_ladder_runs_by_the_calendar():
+def test_d2_the_ladder_runs_by_the_calendar() -> None:
     desk = Desk(LADDER, facts(A))
 
     desk.every_day(on("01-04"), 60)
@@ -156,7 +157,7 @@ def test_d2_the_ladder_runs_by_the_calendar():
         ("none", [("02-03", "f")]),
     ],
 )
-def test_d3_catch_up_after_the_platform_was_down(mode: str, contacts: list[tuple[str, str]]):
+def test_d3_catch_up_after_the_platform_was_down(mode: str, contacts: list[tuple[str, str]]) -> None:
     desk = Desk(catching_up(mode), facts(A))
 
     desk.every_day(on("02-03"), 20)
@@ -165,13 +166,13 @@ def test_d3_catch_up_after_the_platform_was_down(mode: str, contacts: list[tuple
 
 
 @pytest.mark.parametrize(("mode", "reason"), [("collapse", Reason.CATCH_UP), ("none", Reason.STALE)])
-def test_d3_skipped_steps_are_told_with_their_reason(mode: str, reason: Reason):
+def test_d3_skipped_steps_are_told_with_their_reason(mode: str, reason: Reason) -> None:
     decision = decide(facts(A), "02-03", catching_up(mode))
 
     assert decision.items[0].skipped == ((R1, reason), (R2, reason))
 
 
-def test_d3_the_first_contact_is_no_higher_than_the_policy_allows():
+def test_d3_the_first_contact_is_no_higher_than_the_policy_allows() -> None:
     policy = replace(LADDER, catch_up=replace(LADDER.catch_up, first_contact_max=2))
 
     decision = decide(facts(A), "03-16", policy)
@@ -180,7 +181,7 @@ def test_d3_the_first_contact_is_no_higher_than_the_policy_allows():
     assert decision.contact.step == R2
 
 
-def test_d3_after_a_stop_that_covered_a_missed_date_one_step_is_taken():
+def test_d3_after_a_stop_that_covered_a_missed_date_one_step_is_taken() -> None:
     hold = Stop(Reason.ON_HOLD, "internal", on("01-13"), on("02-02"))
     desk = Desk(LADDER, facts(A, stops=(hold,)))
 
@@ -193,14 +194,14 @@ def test_d3_after_a_stop_that_covered_a_missed_date_one_step_is_taken():
     ]
 
 
-def test_d3_nothing_is_sent_before_the_start():
+def test_d3_nothing_is_sent_before_the_start() -> None:
     decision = decide(facts(A, start_on=on("01-20")), "01-14")
 
     assert (decision.outcome, decision.reason) == ("wait", Reason.BEFORE_START)
     assert decision.next_check_on == on("01-20")
 
 
-def test_d5_when_one_of_several_is_paid_nothing_resets():
+def test_d5_when_one_of_several_is_paid_nothing_resets() -> None:
     b = replace(B, level=1, passed=1, last_notice_on=on("01-26"))
 
     decision = decide(facts(b, last_contact_on=on("01-26"), heard_tone="firm"), "01-27")
@@ -208,20 +209,20 @@ def test_d5_when_one_of_several_is_paid_nothing_resets():
     assert decision.next_check_on == on("02-02")
 
 
-def test_d7_credit_that_covers_all_stops_the_contact():
+def test_d7_credit_that_covers_all_stops_the_contact() -> None:
     decision = decide(facts(A, unapplied=60_000_00), "01-14")
 
     assert (decision.outcome, decision.reason) == ("stopped", Reason.COVERED_BY_CREDIT)
 
 
-def test_d7_credit_that_covers_a_part_leaves_the_notice():
+def test_d7_credit_that_covers_a_part_leaves_the_notice() -> None:
     decision = decide(facts(A, unapplied=20_000_00), "01-14")
 
     assert decision.contact is not None
     assert decision.reasons[-1].code == Reason.PART_COVERED
 
 
-def test_d7_credit_is_consumed_oldest_first():
+def test_d7_credit_is_consumed_oldest_first() -> None:
     a = replace(A, level=2, passed=2, last_notice_on=on("01-21"))
 
     decision = decide(facts(a, B, unapplied=58_000_00, last_contact_on=on("01-21")), "01-26")
@@ -231,14 +232,14 @@ def test_d7_credit_is_consumed_oldest_first():
 
 
 @pytest.mark.parametrize(("known", "outcome"), [("01-12", "wait"), ("01-13", "act")])
-def test_d8_a_step_waits_for_fresh_cash(known: str, outcome: str):
+def test_d8_a_step_waits_for_fresh_cash(known: str, outcome: str) -> None:
     decision = decide(facts(A, cash=CashNeed(on(known))), "01-14")
 
     assert decision.outcome == outcome
     assert (decision.reason == Reason.CASH_STALE) == (outcome == "wait")
 
 
-def test_d17_one_notice_lists_all_overdue_items():
+def test_d17_one_notice_lists_all_overdue_items() -> None:
     c = Item(UUID(int=3), "C-1", date(2027, 1, 13), 100_00, 100_00)
 
     decision = decide(facts(A, c), "01-14")
@@ -250,7 +251,7 @@ def test_d17_one_notice_lists_all_overdue_items():
     ]
 
 
-def test_d18_a_step_rolls_over_sunday_and_holiday():
+def test_d18_a_step_rolls_over_sunday_and_holiday() -> None:
     a = replace(A, level=2, passed=2, last_notice_on=on("01-21"))
 
     decision = decide(facts(a, last_contact_on=on("01-21")), "01-31")
@@ -259,14 +260,14 @@ def test_d18_a_step_rolls_over_sunday_and_holiday():
     assert decision.reason == Reason.ROLLED
 
 
-def test_d18_an_item_is_overdue_from_the_day_after_its_due_date():
+def test_d18_an_item_is_overdue_from_the_day_after_its_due_date() -> None:
     assert decide(facts(A), "01-11").items[0].state == "not_due"
     assert decide(facts(A), "01-12").items[0].state == "dunnable"
     assert decide(facts(A), "01-11").is_in_window is False
     assert decide(facts(A), "01-12").is_in_window is True
 
 
-def test_grace_days_delay_steps_but_not_the_case():
+def test_grace_days_delay_steps_but_not_the_case() -> None:
     policy = replace(LADDER, grace_days=7)
 
     decision = decide(facts(A), "01-14", policy)
@@ -276,7 +277,7 @@ def test_grace_days_delay_steps_but_not_the_case():
     assert decision.is_in_window
 
 
-def test_a_case_below_materiality_is_suspended_until_the_amount_grows():
+def test_a_case_below_materiality_is_suspended_until_the_amount_grows() -> None:
     small = replace(A, open=100_00)
 
     suspended = decide(facts(small), "01-14")
@@ -286,7 +287,7 @@ def test_a_case_below_materiality_is_suspended_until_the_amount_grows():
     assert lifted.outcome == "act"
 
 
-def test_materiality_in_percent_is_of_all_that_is_open():
+def test_materiality_in_percent_is_of_all_that_is_open() -> None:
     policy = replace(LADDER, case_materiality=Materiality(percent=Decimal(50)))
     later = replace(B, due_on=date(2027, 6, 1), open=58_000_01)
 
@@ -294,7 +295,7 @@ def test_materiality_in_percent_is_of_all_that_is_open():
     assert decide(facts(A, replace(later, open=58_000_00)), "01-14", policy).outcome == "act"
 
 
-def test_a_hold_on_one_item_leaves_the_others():
+def test_a_hold_on_one_item_leaves_the_others() -> None:
     hold = Stop(Reason.ON_HOLD, "internal", on("01-12"), on("01-20"), frozenset({A.receivable_id}))
     b = replace(B, due_on=A.due_on)
 
@@ -305,7 +306,7 @@ def test_a_hold_on_one_item_leaves_the_others():
     assert decision.items[0].state == "held"
 
 
-def test_a_held_case_waits_for_the_end_of_the_hold():
+def test_a_held_case_waits_for_the_end_of_the_hold() -> None:
     hold = Stop(Reason.ON_HOLD, "internal", on("01-12"), on("01-20"))
 
     decision = decide(facts(A, stops=(hold,)), "01-14")
@@ -314,14 +315,14 @@ def test_a_held_case_waits_for_the_end_of_the_hold():
     assert decision.next_check_on == on("01-21")
 
 
-def test_nothing_else_is_issued_while_a_run_is_open():
+def test_nothing_else_is_issued_while_a_run_is_open() -> None:
     decision = decide(facts(A, B, open_run=OpenRun("r1", 1, on("01-19"))), "01-21")
 
     assert (decision.outcome, decision.reason) == ("wait", Reason.RUN_OPEN)
     assert decision.items[0].step is None
 
 
-def test_a_refused_run_is_not_repeated_for_the_same_facts_on_the_same_day():
+def test_a_refused_run_is_not_repeated_for_the_same_facts_on_the_same_day() -> None:
     known = facts(A)
     refused = RefusedRun("r1", "no_address", on("01-15"), known.digest())
 
@@ -334,7 +335,7 @@ def test_a_refused_run_is_not_repeated_for_the_same_facts_on_the_same_day():
     assert next_day.outcome == "act"
 
 
-def test_the_ladder_ends_with_a_person():
+def test_the_ladder_ends_with_a_person() -> None:
     a = replace(A, level=3, passed=3, last_notice_on=on("02-02"))
 
     before = decide(facts(a, last_contact_on=on("02-02")), "02-16")
@@ -345,13 +346,13 @@ def test_the_ladder_ends_with_a_person():
     assert after.ended_items == (A.receivable_id,)
 
 
-def test_without_a_policy_nothing_is_silent():
+def test_without_a_policy_nothing_is_silent() -> None:
     decision = evaluate(None, facts(A), on("01-14"), MEXICO)
 
     assert (decision.outcome, decision.reason, decision.is_in_window) == ("stopped", Reason.NO_POLICY, True)
 
 
-def test_a_settled_account_closes_its_case():
+def test_a_settled_account_closes_its_case() -> None:
     decision = decide(facts(), "01-14")
 
     assert (decision.reason, decision.case_state, decision.next_check_on) == (Reason.SETTLED, "closed", None)
@@ -407,7 +408,9 @@ def _accounts(draw: st.DrawFn) -> AccountFacts:
 
 
 @given(_policies, _accounts(), _days, st.randoms(use_true_random=False))
-def test_permuted_facts_give_the_same_decision(policy, known, as_of, random):
+def test_permuted_facts_give_the_same_decision(
+    policy: Policy, known: AccountFacts, as_of: date, random: Random
+) -> None:
     items, stops = list(known.items), list(known.stops)
     random.shuffle(items)
     random.shuffle(stops)
@@ -418,7 +421,7 @@ def test_permuted_facts_give_the_same_decision(policy, known, as_of, random):
 
 
 @given(_policies, _accounts())
-def test_evaluation_every_day_contacts_as_evaluation_only_when_due(policy, known):
+def test_evaluation_every_day_contacts_as_evaluation_only_when_due(policy: Policy, known: AccountFacts) -> None:
     first = date(2026, 12, 20)
     daily, due = Desk(policy, known), Desk(policy, known)
 
@@ -429,7 +432,9 @@ def test_evaluation_every_day_contacts_as_evaluation_only_when_due(policy, known
 
 
 @given(_policies, _accounts(), _days)
-def test_a_contact_claims_each_overdue_item_once_and_never_more_than_is_open(policy, known, as_of):
+def test_a_contact_claims_each_overdue_item_once_and_never_more_than_is_open(
+    policy: Policy, known: AccountFacts, as_of: date
+) -> None:
     decision = evaluate(policy, known, as_of, MEXICO)
 
     if decision.contact is not None:

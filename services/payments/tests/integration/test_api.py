@@ -47,8 +47,8 @@ async def test_events_are_answered_one_by_one(ledger, make, client):
     assert answers == [
         ("accepted", None, None),
         ("duplicate", None, None),
-        ("refused", "payment_conflict", "/external/id"),
-        ("refused", "company_unknown", "/company"),
+        ("refused", "payment_conflict", "/data/external/id"),
+        ("refused", "company_unknown", "/data/company"),
         ("accepted", None, None),
     ]
     assert await ledger.unapplied("C1") == 0

@@ -20,7 +20,7 @@ INVARIANTS = (
         "balance_differs_from_receivable",
         """
         SELECT r.receivable_id FROM receivable r LEFT JOIN receivable_balance b
-            ON b.company = r.company AND b.receivable_id = r.receivable_id AND b.until_on = DATE '9999-12-31'
+            ON b.company = r.company AND b.receivable_id = r.receivable_id AND b.until_on = DATE 'infinity'
         WHERE coalesce(b.amount, 0) <> r.open
         """,
     ),

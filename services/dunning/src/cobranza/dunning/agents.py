@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from cobranza.chassis.service import Context
 from cobranza.chassis.streams import Agent
 from cobranza.dunning.settings import DunningSettings
-from cobranza.dunning.use_cases import Desk
+from cobranza.dunning.use_cases.evaluation import Desk
+from cobranza.dunning.use_cases.following import follow_customers, follow_invoicing, follow_notices, follow_payments
 
 
 def agents(context: Context[DunningSettings]) -> Sequence[Agent]:
     """One agent per topic."""
     desk = Desk(context.companies, context.settings.evaluation_hour)
     return (
-        Agent("cobranza.payments", desk.follow_payments),
-        Agent("cobranza.invoicing", desk.follow_invoicing),
-        Agent("cobranza.customers", desk.follow_customers),
-        Agent("cobranza.notifications", desk.follow_notices),
+        Agent("cobranza.payments", partial(follow_payments, desk)),
+        Agent("cobranza.invoicing", partial(follow_invoicing, desk)),
+        Agent("cobranza.customers", partial(follow_customers, desk)),
+        Agent("cobranza.notifications", partial(follow_notices, desk)),
     )

@@ -21,7 +21,8 @@ from cobranza.contracts.payloads import Customer, Slug
 from cobranza.dunning import queries
 from cobranza.dunning.domain.errors import UnknownInvoiceError
 from cobranza.dunning.settings import DunningSettings
-from cobranza.dunning.use_cases import Desk
+from cobranza.dunning.use_cases import holds
+from cobranza.dunning.use_cases.evaluation import Desk
 
 PAGES: Final = page.Pages("dunning", package="cobranza.dunning")
 _TONES: Final = {"active": "bad", "held": "warn", "waiting": "warn", "ended": "warn", "closed": "good"}
@@ -245,7 +246,8 @@ def _add_holds(routes: APIRouter, context: Context[DunningSettings]) -> None:
         async with context.database.transaction() as tx:
 
             async def run() -> Response:
-                placed = await desk.place_hold(
+                placed = await holds.place_hold(
+                    desk,
                     tx,
                     company=body.company,
                     customer=body.customer,
@@ -276,8 +278,8 @@ def _add_holds(routes: APIRouter, context: Context[DunningSettings]) -> None:
 
             async def run() -> Response:
                 return answer(
-                    await desk.release_hold(
-                        tx, company=body.company, hold_id=hold_id, reason=body.reason, by=principal.name
+                    await holds.release_hold(
+                        desk, tx, company=body.company, hold_id=hold_id, reason=body.reason, by=principal.name
                     )
                 )
 

@@ -20,7 +20,8 @@ from cobranza.dunning import gateways, queries
 from cobranza.dunning.domain.errors import DunningError
 from cobranza.dunning.domain.policy_file import Fault, Table, check
 from cobranza.dunning.settings import DunningSettings
-from cobranza.dunning.use_cases import Desk
+from cobranza.dunning.use_cases import policies
+from cobranza.dunning.use_cases.evaluation import Desk
 
 Result = TypeVar("Result")
 Company = Annotated[str, typer.Option("--company", help="The creditor's slug in companies.yaml.")]
@@ -57,7 +58,7 @@ def load_file(
 
     async def act(desk: Desk, database: Database) -> list[tuple[str, int, str, str]]:
         async with database.transaction() as tx:
-            loaded = await desk.load_policy(tx, document, company=company)
+            loaded = await policies.load_policy(desk, tx, document, company=company)
         return [(typed.policy, typed.version, typed.company, outcome) for typed, outcome in loaded]
 
     for name, version, owner, outcome in _with_database(act):
@@ -74,7 +75,7 @@ def activate(
 
     async def act(desk: Desk, database: Database) -> int | None:
         async with database.transaction() as tx:
-            activated = await desk.activate_policy(tx, company=company, policy=name, version=version)
+            activated = await policies.activate_policy(desk, tx, company=company, policy=name, version=version)
         return None if activated is None else activated.version
 
     activated = _with_database(act)

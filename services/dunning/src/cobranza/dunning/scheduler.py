@@ -10,7 +10,7 @@ from cobranza.chassis.timers import Handler
 from cobranza.dunning import metrics, queries
 from cobranza.dunning.repository import TIMER_KIND
 from cobranza.dunning.settings import DunningSettings
-from cobranza.dunning.use_cases import Desk
+from cobranza.dunning.use_cases.evaluation import Desk
 
 _SWEEP_SECONDS: Final = 3600.0
 _GAUGE_SECONDS: Final = 30.0

@@ -8,8 +8,8 @@ from datetime import date
 from enum import StrEnum
 from typing import Final
 
-#: The day after the last one: a balance that nothing has changed yet lasts until then.
-FOREVER: Final = date(9999, 12, 31)
+#: A balance that nothing has changed yet lasts until then; PostgreSQL stores it as `infinity`.
+FOREVER: Final = date.max
 
 
 class Bucket(StrEnum):

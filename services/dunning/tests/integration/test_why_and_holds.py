@@ -1,0 +1,345 @@
+"""Holds, decisions, cases and policies as callers of the API and the command see them."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from cobranza.chassis import http, migrations, page
+from cobranza.chassis.page import Pages
+
+MIGRATIONS = "cobranza.dunning:migrations"
+
+
+@pytest.fixture
+async def client(service: Any) -> AsyncIterator[httpx.AsyncClient]:
+    app = http.create_app(
+        {"dunning": service.service.router(service.context)},
+        access=http.LocalAccess(),
+        frame=page.Frame(companies=service.context.companies, clock=service.clock),
+    )
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as made:
+        yield made
+
+
+def _hold(**changes: object) -> dict[str, object]:
+    return {
+        "company": "acme-mx",
+        "customer": "C-1",
+        "scope": "customer",
+        "reason": "internal",
+        "until_on": "2027-01-20",
+        **changes,
+    }
+
+
+def _key(text: str) -> dict[str, str]:
+    return {"Idempotency-Key": text}
+
+
+async def _overdue(service: Any) -> None:
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"))
+    await service.at("01-12")
+
+
+async def test_a_hold_stops_contact_until_its_end_and_is_placed_once(service: Any, client: httpx.AsyncClient) -> None:
+    await _overdue(service)
+
+    first = await client.post("/dunning/v1/holds", json=_hold(), headers=_key("k-1"))
+    again = await client.post("/dunning/v1/holds", json=_hold(), headers=_key("k-1"))
+
+    assert (first.status_code, again.status_code, again.json()) == (201, 201, first.json())
+    [placed] = await service.told("hold-placed")
+    assert (placed["by"], placed["until_on"], placed["placed_on"]) == ("local", "2027-01-20", "2027-01-12")
+    await service.at("01-14")
+    await service.at("01-20")
+    assert await service.told("notice-requested") == []
+    assert [c.state for c in await service.rows("SELECT state FROM collection_case")] == ["held"]
+    assert await service.broken() == {}
+    await service.at("01-21")
+    assert [r["step"] for r in await service.told("notice-requested")] == ["aviso-1"]
+
+
+async def test_a_released_hold_lets_contact_go_on_the_same_day(service: Any, client: httpx.AsyncClient) -> None:
+    await _overdue(service)
+    placed = (await client.post("/dunning/v1/holds", json=_hold(), headers=_key("k-1"))).json()
+    await service.at("01-15")
+
+    release = {"company": "acme-mx", "reason": "solved"}
+    url = f"/dunning/v1/holds/{placed['hold_id']}/release"
+    first = await client.post(url, json=release, headers=_key("k-2"))
+    again = await client.post(url, json=release, headers=_key("k-3"))
+
+    assert (first.status_code, again.json()) == (200, first.json())
+    [released] = await service.told("hold-released")
+    assert (released["release_reason"], released["released_on"]) == ("solved", "2027-01-15")
+    assert len(await service.told("notice-requested")) == 1
+
+
+async def test_a_hold_on_a_receivable_leaves_the_others(service: Any, client: httpx.AsyncClient) -> None:
+    await _overdue(service)
+    await service.tell(service.receivable("A-2", "01-11"))
+    held = str(service.receivable("A-1", "01-11").receivable_id)
+
+    answer = await client.post(
+        "/dunning/v1/holds", json=_hold(scope="receivable", receivable_ids=[held]), headers=_key("k-1")
+    )
+    await service.at("01-14")
+
+    assert answer.status_code == 201
+    [request] = await service.told("notice-requested")
+    assert held not in {line["receivable_id"] for line in request["lines"]}
+
+
+async def test_a_hold_on_a_case_names_its_receivables(service: Any, client: httpx.AsyncClient) -> None:
+    await _overdue(service)
+    [case] = await service.rows("SELECT case_id FROM collection_case")
+
+    answer = await client.post(
+        "/dunning/v1/holds", json=_hold(scope="case", case_id=str(case.case_id)), headers=_key("k-1")
+    )
+
+    assert answer.status_code == 201
+    [placed] = await service.told("hold-placed")
+    assert placed["receivable_ids"] == [str(service.receivable("A-1", "01-11").receivable_id)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "pointer"),
+    [
+        ({"until_on": None}, 422, "/until_on"),
+        ({"until_on": "2027-01-11"}, 422, "/until_on"),
+        ({"until_on": "2027-02-12"}, 422, "/until_on"),
+        ({"scope": "receivable"}, 422, "/receivable_ids"),
+        ({"scope": "case"}, 422, "/case_id"),
+        ({"receivable_ids": ["00000000-0000-0000-0000-000000000001"]}, 422, "/receivable_ids"),
+        ({"unknown": "x"}, 422, "/unknown"),
+        ({"company": "nobody"}, 422, None),
+    ],
+)
+async def test_a_hold_that_breaks_a_rule_is_refused(
+    service: Any, client: httpx.AsyncClient, changes: dict[str, object], status: int, pointer: str | None
+) -> None:
+    await _overdue(service)
+
+    answer = await client.post("/dunning/v1/holds", json=_hold(**changes), headers=_key("k-1"))
+
+    assert answer.status_code == status
+    if pointer is not None:
+        assert answer.json()["errors"][0]["pointer"] == pointer
+    assert await service.told("hold") == []
+
+
+async def test_an_endless_hold_needs_a_reason_that_allows_it(service: Any, client: httpx.AsyncClient) -> None:
+    await _overdue(service)
+
+    answer = await client.post("/dunning/v1/holds", json=_hold(reason="insolvency", until_on=None), headers=_key("k"))
+    await service.at("03-01")
+
+    assert answer.status_code == 201
+    assert await service.told("notice-requested") == []
+    assert await service.broken() == {}
+
+
+async def test_releasing_an_unknown_hold_is_not_found(service: Any, client: httpx.AsyncClient) -> None:
+    url = "/dunning/v1/holds/00000000-0000-0000-0000-000000000001/release"
+
+    answer = await client.post(url, json={"company": "acme-mx", "reason": "x"}, headers=_key("k"))
+
+    assert answer.status_code == 404
+
+
+async def test_decisions_say_why_with_values(service: Any, client: httpx.AsyncClient) -> None:
+    await _overdue(service)
+    await service.at("01-14")
+    [request] = await service.told("notice-requested")
+    await service.sent(request, "01-14")
+
+    asked = {"company": "acme-mx", "invoice": "A-1"}
+    acted = (await client.get("/dunning/v1/decisions", params={**asked, "on": "2027-01-14"})).json()
+    later = (await client.get("/dunning/v1/decisions", params={**asked, "on": "2027-01-17", "lang": "en"})).json()
+    early = (await client.get("/dunning/v1/decisions", params={**asked, "on": "2026-12-01"})).json()
+
+    assert acted["since"] is None
+    assert [d["outcome"] for d in acted["decisions"]] == ["act", "wait"]
+    assert acted["sentences"][0].startswith("jue 14-ene-2027: se pidió el aviso aviso-1")
+    assert "El aviso aviso-1 n.º 1 salió el jue 14-ene-2027." in acted["sentences"]
+    assert later["since"] == "2027-01-14"
+    assert later["sentences"][0].startswith("Unchanged since")
+    assert any("invoice A-1 reaches step aviso-2 on" in s.lower().replace("a-1", "A-1") for s in later["sentences"])
+    assert early["decisions"] == []
+    assert len(early["sentences"]) == 1
+
+
+async def test_decisions_find_an_invoice_by_its_id(service: Any, client: httpx.AsyncClient) -> None:
+    await _overdue(service)
+    invoice_id = str(service.receivable("A-1", "01-11").invoice_id)
+
+    found = await client.get(
+        "/dunning/v1/decisions", params={"company": "acme-mx", "invoice": invoice_id, "on": "2027-01-12"}
+    )
+    missing = await client.get(
+        "/dunning/v1/decisions", params={"company": "acme-mx", "invoice": "Z-9", "on": "2027-01-12"}
+    )
+
+    assert found.json()["invoice"] == "A-1"
+    assert missing.status_code == 404
+
+
+async def test_cases_are_listed_in_pages_and_shown_with_their_runs(service: Any, client: httpx.AsyncClient) -> None:
+    await service.activate()
+    await service.tell(*(service.receivable(f"A-{n}", "01-11", customer=f"C-{n}") for n in range(3)))
+    await service.at("01-14")
+
+    first = (await client.get("/dunning/v1/cases", params={"company": "acme-mx", "limit": 2})).json()
+    second = (
+        await client.get("/dunning/v1/cases", params={"company": "acme-mx", "limit": 2, "cursor": first["next_cursor"]})
+    ).json()
+    listed = [*first["items"], *second["items"]]
+    detail = (await client.get(f"/dunning/v1/cases/{listed[0]['case_id']}", params={"company": "acme-mx"})).json()
+
+    assert {case["customer"] for case in listed} == {"C-0", "C-1", "C-2"}
+    assert "next_cursor" not in second or second["next_cursor"] is None
+    assert (listed[0]["state"], listed[0]["open"]) == ("active", {"amount": "58000.00", "currency": "MXN"})
+    assert [run["step"] for run in detail["runs"]] == ["aviso-1"]
+    assert [item["number"] for item in detail["receivables"]] == [f"A-{detail['customer'][2:]}"]
+    other = await client.get(f"/dunning/v1/cases/{listed[0]['case_id']}", params={"company": "other"})
+    assert other.status_code == 404
+
+
+async def test_policies_are_listed(service: Any, client: httpx.AsyncClient) -> None:
+    await service.activate()
+
+    rows = (await client.get("/dunning/v1/policies", params={"company": "acme-mx"})).json()
+
+    assert [(row["policy"], row["currency"], row["state"]) for row in rows] == [
+        ("friendly-b2b", "MXN", "active"),
+        ("friendly-b2b-usd", "USD", "active"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/dunning/why?company=acme-mx", "Pregunte por qué"),
+        ("/dunning/why?company=acme-mx&lang=en", "Ask why"),
+        ("/dunning/why?company=acme-mx&invoice=A-1&on=2027-01-12", "No se contactó el mar 12-ene-2027."),
+        ("/dunning/why?company=acme-mx&invoice=A-1&on=never", "Escriba la fecha"),
+        ("/dunning/cases?company=acme-mx", "1 caso abierto"),
+        ("/dunning/cases?company=acme-mx&state=closed&lang=en", "No case matches"),
+    ],
+)
+async def test_pages_answer_first(service: Any, client: httpx.AsyncClient, path: str, words: str) -> None:
+    await _overdue(service)
+
+    answer = await client.get(path, headers={"Accept-Language": "es"})
+
+    assert answer.status_code == 200
+    assert words in answer.text
+
+
+async def test_a_page_about_an_unknown_invoice_says_what_to_do(service: Any, client: httpx.AsyncClient) -> None:
+    answer = await client.get("/dunning/why?company=acme-mx&invoice=Z-9")
+
+    assert answer.status_code == 404
+    assert "No se conoce aquí ninguna factura" in answer.text
+
+
+def test_every_text_of_the_pages_has_its_spanish() -> None:
+    assert Pages("dunning", package="cobranza.dunning").untranslated() == set()
+
+
+@pytest.fixture
+def command(service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs `cobranza dunning …` against the test's database."""
+    profile = service.context.companies.get("acme-mx")
+    entry = profile.model_dump(mode="json", exclude={"company", "zone"}) | {"zone": profile.zone.key}
+    companies = tmp_path / "companies.yaml"
+    companies.write_text(yaml.safe_dump({"companies": {"acme-mx": entry}}), encoding="utf-8")
+    monkeypatch.setenv("DUNNING_DATABASE_URL", service.context.settings.database_url.get_secret_value())
+    monkeypatch.setenv("KAFKA_BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.setenv("COBRANZA_COMPANIES", str(companies))
+
+    def run(*arguments: str) -> Any:
+        return CliRunner().invoke(service.service.commands, list(arguments), catch_exceptions=False)
+
+    return run
+
+
+async def test_the_command_loads_activates_and_lists_policies(service: Any, command: Any) -> None:
+    results = [
+        await _in_thread(command, *arguments.split())
+        for arguments in (
+            "policy load friendly-b2b --company acme-mx",
+            "policy load friendly-b2b --company acme-mx",
+            "policy activate friendly-b2b --company acme-mx",
+            "policy activate friendly-b2b --company acme-mx",
+            "policy list --company acme-mx --json",
+            "policy activate nothing --company acme-mx",
+            "policy load friendly-b2b",
+        )
+    ]
+
+    assert [result.exit_code for result in results] == [0, 0, 0, 0, 0, 4, 4]
+    assert "loaded" in results[0].output
+    assert "known" in results[1].output
+    assert "was active already" in results[3].output
+    states = {(row["policy"], row["state"]) for row in map(json.loads, results[4].output.splitlines())}
+    assert states == {("friendly-b2b", "active"), ("friendly-b2b-usd", "draft")}
+    [activated] = await service.told("policy-activated")
+    assert [step["id"] for step in activated["steps"]] == ["aviso-1", "aviso-2", "requerimiento"]
+
+
+async def test_a_loaded_version_refuses_other_content(command: Any, tmp_path: Path) -> None:
+    source = (Path(__file__).parents[2] / "src/cobranza/dunning/policies/friendly-b2b.yaml").read_text(encoding="utf-8")
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(source.replace("offset: 3", "offset: 4"), encoding="utf-8")
+    await _in_thread(command, "policy", "load", "friendly-b2b", "--company", "acme-mx")
+
+    result = await _in_thread(command, "policy", "load", str(changed), "--company", "acme-mx")
+
+    assert result.exit_code == 4
+
+
+async def test_the_command_says_why(service: Any, command: Any) -> None:
+    await _overdue(service)
+
+    asked = ("why", "--company", "acme-mx", "--invoice", "A-1", "--on")
+    spanish = await _in_thread(command, *asked, "2027-01-12")
+    english = await _in_thread(command, *asked, "2027-01-12", "--lang", "en")
+    as_json = await _in_thread(command, *asked, "2027-01-12", "--json")
+    unknown = await _in_thread(command, "why", "--company", "acme-mx", "--invoice", "Z-9", "--on", "2027-01-12")
+    wrong = await _in_thread(command, *asked, "yesterday")
+
+    assert spanish.output.splitlines()[0] == "No se contactó el mar 12-ene-2027."
+    assert "La factura A-1 llega al paso aviso-1 el jue 14-ene-2027." in spanish.output.splitlines()
+    assert english.output.splitlines()[0].startswith("Nobody was contacted on")
+    [decision] = json.loads(as_json.output)["decisions"]
+    assert decision["reasoning"]["items"][0]["candidates"][0]["gates"][0] == ["date", "2027-01-14", "2027-01-12", False]
+    assert (unknown.exit_code, wrong.exit_code) == (4, 2)
+
+
+async def test_revisions_make_what_the_tables_say_and_can_be_undone(fresh_database: Any) -> None:
+    urls = fresh_database("dunning", lambda url: migrations.upgrade(MIGRATIONS, url))
+
+    def there_and_back() -> None:
+        migrations.check(MIGRATIONS, urls.owner_url)
+        migrations.downgrade(MIGRATIONS, urls.owner_url)
+        migrations.upgrade(MIGRATIONS, urls.owner_url)
+        migrations.check(MIGRATIONS, urls.owner_url)
+
+    await _in_thread(there_and_back)
+
+
+async def _in_thread(function: Any, *arguments: str) -> Any:
+    # The command makes a loop of its own.
+    import asyncio
+
+    return await asyncio.to_thread(function, *arguments)
