@@ -15,7 +15,7 @@ INVARIANTS = (
         LEFT JOIN collection_case c ON c.account_id = a.account_id AND c.closed_on IS NULL
         LEFT JOIN cancelled_invoice x ON x.company = r.company AND x.invoice_id = r.invoice_id
         WHERE r.open > 0 AND x.invoice_id IS NULL AND r.due_on < a.evaluated_on AND c.case_id IS NULL
-            AND a.reason <> 'before_start'
+            AND a.reason IS DISTINCT FROM 'before_start'
         """,
     ),
     Invariant(

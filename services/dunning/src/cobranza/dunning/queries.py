@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from pydantic_core import to_jsonable_python
+from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Text, func, or_, select, true
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,6 +18,8 @@ from cobranza.chassis.pagination import Keyset, Window
 from cobranza.dunning.domain.errors import UnknownInvoiceError
 from cobranza.dunning.domain.explanation import Explained, Language, Style, explain_all
 from cobranza.dunning.tables import account, collection_case, decision, policy_version, receivable, step_run
+
+_PLAIN = TypeAdapter(dict[str, Any])
 
 BY_OPENING = Keyset((collection_case.c.opened_on, "desc"), (collection_case.c.case_id, "asc"))
 
@@ -223,5 +225,5 @@ def _cases() -> Any:
 
 def _values(row: Any) -> dict[str, Any]:
     """A row as JSON shows it."""
-    plain: dict[str, Any] = to_jsonable_python(dict(row._mapping))  # noqa: SLF001 - public name
+    plain: dict[str, Any] = _PLAIN.dump_python(dict(row._mapping), mode="json")  # noqa: SLF001 - public name
     return plain

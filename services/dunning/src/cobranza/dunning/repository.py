@@ -24,7 +24,7 @@ FORGOTTEN: Final = """
     LEFT JOIN timer t ON t.timer_key = 'case|' || a.account_id AND t.state IN ('armed', 'claimed')
     WHERE t.timer_key IS NULL
         AND EXISTS (SELECT 1 FROM receivable r WHERE r.account_id = a.account_id AND r.open > 0)
-        AND NOT (a.evaluated_on IS NOT NULL AND a.next_check_on IS NULL AND a.reason IN
+        AND NOT (a.evaluated_on IS NOT NULL AND a.next_check_on IS NULL AND coalesce(a.reason, '') IN
             ('settled', 'no_policy', 'on_hold', 'covered_by_credit', 'below_case', 'end_reached'))
 """
 
@@ -367,7 +367,8 @@ async def lock_accounts(tx: Transaction, ids: Iterable[UUID]) -> list[StoredAcco
         accounts[row.account_id].items.append(StoredItem(*tuple(row)[1:]))
     rows = await tx.execute(
         """
-        SELECT a.account_id, h.reason, h.placed_on, coalesce(h.released_on - 1, h.until_on) AS until_on, h.receivable_ids
+        SELECT a.account_id, h.reason, h.placed_on, coalesce(h.released_on - 1, h.until_on) AS until_on,
+            CASE WHEN h.scope = 'receivable' THEN h.receivable_ids ELSE '{}' END AS receivable_ids
         FROM account a JOIN hold h ON h.company = a.company AND h.customer = a.customer
             AND (h.account_id IS NULL OR h.account_id = a.account_id)
         WHERE a.account_id = ANY(CAST(:ids AS uuid[]))

@@ -7,16 +7,17 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import CursorResult, Executable, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
-from cobranza.chassis import outbox
-from cobranza.chassis.clock import BusinessClock
+from cobranza.chassis import metrics, outbox
+from cobranza.chassis.clock import BusinessClock, monotonic
 from cobranza.chassis.outbox import Cause
 from cobranza.contracts.payloads import Payload
 
@@ -33,6 +34,8 @@ class Transaction:
 
     Application code never commits; `Database.transaction` does, after writing the outbox rows.
     """
+
+    OPERATION: ClassVar[str] = "transaction"
 
     connection: AsyncConnection
     now: datetime
@@ -107,6 +110,7 @@ class Database:
         """
         self.service = service
         self.clock = clock
+        self.pool_size = pool_size
         self._notifies = notifies
         self._written: list[Callable[[], None]] = []
         self.engine: AsyncEngine = create_async_engine(
@@ -126,6 +130,12 @@ class Database:
             },
         )
 
+    @property
+    def connections_in_use(self) -> int:
+        """Connections of the pool that work now."""
+        pool = self.engine.pool
+        return pool.checkedout() if isinstance(pool, QueuePool) else 0
+
     def on_written(self, wake: Callable[[], None]) -> None:
         """Call `wake` after each commit that wrote outbox rows."""
         self._written.append(wake)
@@ -133,6 +143,7 @@ class Database:
     @asynccontextmanager
     async def transaction_of(self, kind: type[AnyTransaction], cause: Cause) -> AsyncIterator[AnyTransaction]:
         """One transaction of `kind`; commits when the block ends, rolls back when it raises."""
+        started = monotonic()
         async with self.engine.connect() as connection, connection.begin():
             tx = kind(
                 connection=connection,
@@ -142,6 +153,7 @@ class Database:
             )
             yield tx
             await self._flush(tx)
+        metrics.DB_TRANSACTION_SECONDS.labels(operation=kind.OPERATION).observe(monotonic() - started)
         self._announce(tx)
 
     def transaction(self, cause: Cause | None = None) -> AbstractAsyncContextManager[Transaction]:

@@ -267,19 +267,12 @@ CHASSIS = Catalogue(
             labels={"kind": 10},
             buckets=SLOW_SECONDS,
         ),
-        Metric(name="timers_held", kind="gauge", meaning="Timers that the storm brake holds."),
         Metric(
             name="invariant_violations_total",
             kind="counter",
             meaning="Rows that an invariant says cannot exist.",
             labels={"name": 40},
             has_prefix=False,
-        ),
-        Metric(
-            name="job_progress_ratio",
-            kind="gauge",
-            meaning="How far an import, rebuild or export is, 0 to 1.",
-            labels={"job_name": 10},
         ),
         Metric(name="build_info", kind="info", meaning="The version that runs."),
     )
@@ -306,7 +299,5 @@ DB_POOL_CONNECTIONS = CHASSIS.gauge("db_pool_connections")
 DB_RETRIES = CHASSIS.counter("db_retries_total")
 TIMERS_DUE = CHASSIS.gauge("timers_due")
 TIMER_LATENESS = CHASSIS.histogram("timer_lateness_seconds")
-TIMERS_HELD = CHASSIS.gauge("timers_held")
 INVARIANT_VIOLATIONS = CHASSIS.counter("invariant_violations_total")
-JOB_PROGRESS = CHASSIS.gauge("job_progress_ratio")
 BUILD_INFO = CHASSIS.info("build_info")

@@ -26,10 +26,6 @@ KEEP_SENT: Final = "7 days"
 CLEAN_EVERY_SECONDS: Final = 3600
 _LOCK_KEY: Final = "cobranza-relay"
 
-_PUBLISHED: Final = metrics.CHASSIS.counter("outbox_published_total")
-_PENDING: Final = metrics.CHASSIS.gauge("outbox_pending")
-_OLDEST_AGE: Final = metrics.CHASSIS.gauge("outbox_oldest_age_seconds")
-
 
 class Relay:
     """Reads unsent rows in order, sends them, marks the acknowledged prefix.
@@ -133,7 +129,7 @@ class Relay:
                 failure = error
                 break
             acknowledged.append(row["seq"])
-            _PUBLISHED.labels(topic=row["topic"]).inc()
+            metrics.OUTBOX_PUBLISHED.labels(topic=row["topic"]).inc()
         if acknowledged:
             await connection.execute(
                 "UPDATE outbox SET sent_at = clock_timestamp() WHERE seq = ANY($1::bigint[])",
@@ -146,9 +142,9 @@ class Relay:
         pending = len(rows)
         if pending == BATCH:
             pending = await connection.fetchval("SELECT count(*) FROM outbox WHERE sent_at IS NULL")
-        _PENDING.set(pending)
+        metrics.OUTBOX_PENDING.set(pending)
         age = (clock.utc_now() - rows[0]["occurred_at"]).total_seconds() if rows else 0.0
-        _OLDEST_AGE.set(max(0.0, age))
+        metrics.OUTBOX_OLDEST_AGE.set(max(0.0, age))
 
     async def _clean(self, connection: Any) -> None:
         while True:

@@ -22,9 +22,6 @@ CLAIM: Final = 50
 #: A timer whose handler failed this often waits longer between tries.
 _SLOW_AFTER: Final = 3
 
-_DUE: Final = metrics.CHASSIS.gauge("timers_due")
-_LATENESS: Final = metrics.CHASSIS.histogram("timer_lateness_seconds")
-
 
 @dataclass(frozen=True, slots=True)
 class Timer:
@@ -116,7 +113,7 @@ class Scheduler:
     async def work_due(self) -> int:
         """Work one claim of due timers; returns how many were claimed."""
         timers = await self._claim()
-        _DUE.set(len(timers))
+        metrics.TIMERS_DUE.set(len(timers))
         for timer in timers:
             if self._stopping.is_set():
                 break
@@ -171,7 +168,7 @@ class Scheduler:
             )
             if fenced.rowcount != 1:
                 raise _ClaimLostError(timer.key)
-        _LATENESS.labels(kind=timer.kind).observe(max(0.0, (now - timer.due_at).total_seconds()))
+        metrics.TIMER_LATENESS.labels(kind=timer.kind).observe(max(0.0, (now - timer.due_at).total_seconds()))
 
     async def _give_back(self, timer: Timer, *, transient: bool) -> None:
         wait = 0.0 if transient else min(3600.0, 10.0 * max(0, timer.attempts - _SLOW_AFTER))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from importlib.metadata import version
 from typing import Any, Final
 
 from cobranza.chassis import clock, logs, metrics
@@ -19,10 +20,6 @@ from cobranza.chassis.timers import Scheduler
 _INVARIANTS_EVERY_SECONDS: Final = 60.0
 #: Grace for each part to end; the whole stop stays under the 30 s of the supervisor.
 _STOP_SECONDS: Final = 5.0
-
-_VIOLATIONS: Final = metrics.CHASSIS.counter("invariant_violations_total")
-_PARKED: Final = metrics.CHASSIS.gauge("parked_events")
-_PARKED_AGE: Final = metrics.CHASSIS.gauge("parked_oldest_age_seconds")
 
 
 async def run(service: Service[Any]) -> None:
@@ -75,6 +72,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        metrics.BUILD_INFO.info({"version": version("cobranza-chassis"), "service": self._service.name})
         await self._operations.start()
         if self._streams is not None:
             await self._streams.start()
@@ -112,20 +110,23 @@ class Worker:
 
     async def _watch_invariants(self) -> None:
         for invariant in self._service.invariants:
-            _VIOLATIONS.labels(name=invariant.name)
+            metrics.INVARIANT_VIOLATIONS.labels(name=invariant.name)
 
         async def look() -> bool:
             if self._relay.holds_lock:
-                await self._gauge_parked()
+                await self._set_gauges()
                 for name, count in (await violations(self._context, self._service.invariants)).items():
                     if count:
-                        _VIOLATIONS.labels(name=name).inc(count)
+                        metrics.INVARIANT_VIOLATIONS.labels(name=name).inc(count)
                         logger().error("invariant violated", name=name, count=count)
             return False
 
         await _forever("invariants", look, every_seconds=_INVARIANTS_EVERY_SECONDS)
 
-    async def _gauge_parked(self) -> None:
+    async def _set_gauges(self) -> None:
+        in_use = self._context.database.connections_in_use
+        metrics.DB_POOL_CONNECTIONS.labels(state="in_use").set(in_use)
+        metrics.DB_POOL_CONNECTIONS.labels(state="free").set(self._context.database.pool_size - in_use)
         async with self._context.database.transaction() as tx:
             rows = await tx.execute(
                 """
@@ -135,12 +136,10 @@ class Worker:
             )
             found = {(row.topic, row.state): (row.parked, float(row.age)) for row in rows}
         for topic in (agent.topic for agent in self._service.agents(self._context)):
-            oldest = 0.0
             for state in ("poison", "behind", "conflict"):
                 parked, age = found.get((topic, state), (0, 0.0))
-                _PARKED.labels(topic=topic, state=state).set(parked)
-                oldest = max(oldest, age)
-            _PARKED_AGE.labels(topic=topic).set(oldest)
+                metrics.PARKED_EVENTS.labels(topic=topic, state=state).set(parked)
+                metrics.PARKED_OLDEST_AGE.labels(topic=topic, state=state).set(age)
 
     async def _database_answers(self) -> str | None:
         try:

@@ -114,6 +114,7 @@ class _Evaluation:
         self._policy = policy
         self._facts = facts
         self._as_of = as_of
+        self._today = as_of.isoformat()
         self._calendar = calendar
         self._dates: list[date] = []
         self._gates: list[Gate] = []
@@ -262,16 +263,16 @@ class _Evaluation:
         as_of, due = self._as_of, plan.item.due_on
         base = due + step.offset * _DAY
         raw, why = base, Reason.NOT_DUE
-        gates = [Gate("date", base.isoformat(), as_of.isoformat(), as_of >= base)]
+        gates = [Gate("date", base.isoformat(), self._today, as_of >= base)]
         if step.offset > 0 and self._policy.grace_days:
             floor = due + (self._policy.grace_days + 1) * _DAY
-            gates.append(Gate("grace", floor.isoformat(), as_of.isoformat(), as_of >= floor))
+            gates.append(Gate("grace", floor.isoformat(), self._today, as_of >= floor))
             if floor > raw:
                 raw, why = floor, Reason.IN_GRACE
         if self._facts.last_contact_on is not None:
             # Never two contacts of a case on one day, whatever the policy says.
             gap = self._facts.last_contact_on + max(1, step.min_gap_days) * _DAY
-            gates.append(Gate("min_gap", gap.isoformat(), as_of.isoformat(), as_of >= gap))
+            gates.append(Gate("min_gap", gap.isoformat(), self._today, as_of >= gap))
             if gap > raw:
                 raw, why = gap, Reason.MIN_GAP
         if plan.resumes_on is not None and plan.resumes_on > raw:
@@ -285,7 +286,7 @@ class _Evaluation:
             today = self._calendar.roll(as_of, "following")
             on = today if today > as_of else on
         if on != raw:
-            gates.append(Gate("business_day", on.isoformat(), as_of.isoformat(), as_of >= on))
+            gates.append(Gate("business_day", on.isoformat(), self._today, as_of >= on))
             if raw <= as_of:
                 why = Reason.ROLLED
         return on, why, tuple(gates)
@@ -325,7 +326,7 @@ class _Evaluation:
         """Why the case may not be contacted whatever its items would do; None when it may."""
         facts, as_of = self._facts, self._as_of
         if facts.start_on is not None:
-            self._gates.append(Gate("start", facts.start_on.isoformat(), as_of.isoformat(), as_of >= facts.start_on))
+            self._gates.append(Gate("start", facts.start_on.isoformat(), self._today, as_of >= facts.start_on))
             if as_of < facts.start_on:
                 self._dates.append(facts.start_on)
                 return "wait", (Finding(Reason.BEFORE_START, {"on": facts.start_on.isoformat()}),)
@@ -356,7 +357,7 @@ class _Evaluation:
         refused = next((run for run in facts.refused if run.step == top.id), None)
         if refused is not None and as_of < refused.retry_on and refused.facts_hash == facts.digest():
             self._dates.append(refused.retry_on)
-            self._gates.append(Gate("retry", refused.retry_on.isoformat(), as_of.isoformat(), ok=False))
+            self._gates.append(Gate("retry", refused.retry_on.isoformat(), self._today, ok=False))
             return "wait", (Finding(refused.reason, {"step": top.id, "on": refused.retry_on.isoformat()}),)
         return None
 
@@ -401,15 +402,9 @@ class _Evaluation:
             cash_through=self._cash_through(),
         )
         self._dates = [self._as_of + (EXPIRES_AFTER_DAYS + 1) * _DAY]
-        reasons = [
-            Finding("issued", {"invoice": plan.item.number, "step": plan.step.id})
-            for plan in kept
-            if plan.step is not None
-        ]
-        net = self._facts.unapplied
-        if net > 0:
-            reasons.append(Finding(Reason.PART_COVERED, {"unapplied": self._amount(net)}))
-        return "act", tuple(reasons), contact
+        left = self._facts.unapplied - sum(plan.item.open for plan in self._plans if plan.state == "covered")
+        reasons = (Finding(Reason.PART_COVERED, {"unapplied": self._amount(left)}),) if left > 0 else ()
+        return "act", reasons, contact
 
     def _dunnable(self) -> list[_Plan]:
         return [plan for plan in self._plans if plan.state == "dunnable"]

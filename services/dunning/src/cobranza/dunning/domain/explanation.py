@@ -82,11 +82,21 @@ _SENTENCES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     }
 )
 
+_WORDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "email": ("correo electrónico", "e-mail"),
+        "friendly": ("amable", "friendly"),
+        "neutral": ("neutro", "neutral"),
+        "firm": ("firme", "firm"),
+        "formal": ("formal", "formal"),
+        "legal": ("legal", "legal"),
+    }
+)
+
 _REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "settled": ("no queda nada por cobrar", "nothing is left to collect"),
         "cancelled": ("la factura fue cancelada", "the invoice was cancelled"),
-        "issued": ("la factura {invoice} llega al paso {step}", "invoice {invoice} reaches step {step}"),
         "no_policy": (
             "ninguna política activa se aplica a {currency}; se abrió una tarea",
             "no active policy applies to {currency}; a task was opened",
@@ -177,7 +187,17 @@ def explain(decision: Explained, style: Style, *, receivable_ids: frozenset[str]
     contact = decision.contact
     if contact is not None:
         told.append(
-            _say("acted", style, {**_texts(contact), "day": decision.as_of, "lines": str(len(contact["lines"]))})
+            _say(
+                "acted",
+                style,
+                {
+                    "day": decision.as_of,
+                    "step": contact["step"],
+                    "channel": _word(contact["channel"], style),
+                    "tone": _word(contact["tone"], style),
+                    "lines": str(len(contact["lines"])),
+                },
+            )
         )
     else:
         told.append(_say("not_acted", style, {"day": decision.as_of}))
@@ -189,7 +209,7 @@ def explain(decision: Explained, style: Style, *, receivable_ids: frozenset[str]
     findings = [item["finding"] for item in items if item["finding"] is not None]
     # What was found for another invoice of the account does not explain this one.
     others = [item["finding"] for item in decision.reasoning.get("items", ()) if item not in items]
-    for reason in [*(r for r in decision.reasons if r["code"] != "issued" and r not in others), *findings]:
+    for reason in [*(r for r in decision.reasons if r not in others), *findings]:
         sentence = _sentence(_reason(reason["code"], style, reason["values"]))
         if sentence not in told:
             told.append(sentence)
@@ -253,8 +273,9 @@ def _value(value: Any, style: Style) -> str:
             return str(value)
 
 
-def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    return {key: value for key, value in values.items() if isinstance(value, str)}
+def _word(code: str, style: Style) -> str:
+    known = _WORDS.get(code)
+    return code if known is None else known[style.language == "en"]
 
 
 def _sentence(text: str) -> str:

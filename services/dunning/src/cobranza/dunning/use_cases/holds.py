@@ -69,8 +69,8 @@ async def place_hold(
             "scope": scope,
             "case_id": case_id if scope == "case" else None,
             "account_id": account_id,
-            # A hold on a case covers what will come to it, so it names nothing here.
-            "receivable_ids": list(held) if scope == "receivable" else [],
+            # Of a hold on a case for others to know; here it covers what will come to the case too.
+            "receivable_ids": list(held),
             "reason": reason,
             "placed_on": as_of,
             "until_on": until_on,

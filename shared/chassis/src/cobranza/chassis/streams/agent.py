@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 from uuid import UUID
 
 from cobranza.chassis.database import Transaction
@@ -81,6 +81,8 @@ class ParkedInput:
 @dataclass(slots=True)
 class BatchTransaction(Transaction):
     """A transaction of the stream runtime: it can park single events of its batch."""
+
+    OPERATION: ClassVar[str] = "batch"
 
     refused: dict[UUID, tuple[Event, Exception, Literal["poison", "conflict"]]] = field(default_factory=dict)
 

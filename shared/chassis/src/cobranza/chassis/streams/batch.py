@@ -38,14 +38,6 @@ WINDOW: Final = 1000
 MOST_OF_WINDOW: Final = 0.05
 _LONGEST_WAIT_SECONDS: Final = 30.0
 
-_CONSUMED: Final = metrics.CHASSIS.counter("events_consumed_total")
-_STALE: Final = metrics.CHASSIS.counter("events_stale_total")
-_JUMPED: Final = metrics.CHASSIS.counter("events_jumped_total")
-_RETRIES: Final = metrics.CHASSIS.counter("db_retries_total")
-_AGE: Final = metrics.CHASSIS.histogram("event_age_seconds")
-_BATCH_SECONDS: Final = metrics.CHASSIS.histogram("event_batch_seconds")
-_BATCH_SIZE: Final = metrics.CHASSIS.histogram("event_batch_size")
-
 
 class KafkaRecord(Protocol):
     """What the runtime reads of a Kafka record."""
@@ -147,8 +139,8 @@ class BatchRunner:
         inputs = [self._decode(record, partition) for record in records]
         rewind = await self._apply_part(inputs, partition=partition, start=fetched_from, end_offset=end_offset)
         if rewind is None:
-            _BATCH_SECONDS.labels(topic=self._agent.topic).observe(clock.monotonic() - started)
-            _BATCH_SIZE.labels(topic=self._agent.topic).observe(len(records))
+            metrics.EVENT_BATCH_SECONDS.labels(topic=self._agent.topic).observe(clock.monotonic() - started)
+            metrics.EVENT_BATCH_SIZE.labels(topic=self._agent.topic).observe(len(records))
         return rewind
 
     async def _apply_part(
@@ -163,7 +155,7 @@ class BatchRunner:
                 # be acknowledged by Faust and its events lost.
                 self._progressed()
                 if is_transient(error):
-                    _RETRIES.labels(reason=type(error).__name__).inc()
+                    metrics.DB_RETRIES.labels(reason=type(error).__name__).inc()
                     ceiling = min(_LONGEST_WAIT_SECONDS, 0.1 * 2 ** min(waits, 10))
                     wait = random.uniform(0, ceiling)  # noqa: S311 - jitter
                     waits += 1
@@ -405,7 +397,7 @@ class BatchRunner:
             await inbox.keep_versions(tx, consumer=self._consumer, seen=moved)
         # On a compacted topic a jump is what compaction leaves.
         if jumps and not topic(self._agent.topic).compacted:
-            _JUMPED.labels(topic=self._agent.topic).inc(jumps)
+            metrics.EVENTS_JUMPED.labels(topic=self._agent.topic).inc(jumps)
             logger().warning("versions jumped", topic=self._agent.topic, jumps=jumps)
         return current
 
@@ -479,16 +471,16 @@ class BatchRunner:
     def _after_commit(self, inputs: Sequence[_Input], outcomes: dict[tuple[str, str], int]) -> None:
         self._progressed()
         for (event_type, outcome), count in outcomes.items():
-            _CONSUMED.labels(topic=self._agent.topic, event_type=event_type, outcome=outcome).inc(count)
+            metrics.EVENTS_CONSUMED.labels(topic=self._agent.topic, event_type=event_type, outcome=outcome).inc(count)
             if outcome == "stale":
-                _STALE.labels(topic=self._agent.topic).inc(count)
+                metrics.EVENTS_STALE.labels(topic=self._agent.topic).inc(count)
             if outcome == "skipped":
                 logger().warning("events skipped", topic=self._agent.topic, event_type=event_type, count=count)
         for item in inputs:
             if item.skipped is None:
                 self.breaker.note(poison=item.fault is not None)
         if not self._agent.is_ingress:
-            age = _AGE.labels(topic=self._agent.topic)
+            age = metrics.EVENT_AGE.labels(topic=self._agent.topic)
             now = clock.utc_now()
             for item in inputs:
                 if item.event is not None and item.event.time is not None:

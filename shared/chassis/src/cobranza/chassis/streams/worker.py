@@ -35,11 +35,6 @@ _SEEK_AGAIN_SECONDS: Final = 5.0
 _EXIT_RUNTIME_ERROR: Final = 70
 _A_MINUTE: Final = 60.0
 
-_REWINDS: Final = metrics.CHASSIS.counter("position_rewinds_total")
-_STOPPED: Final = metrics.CHASSIS.gauge("consumer_stopped")
-_LAST_PROGRESS: Final = metrics.CHASSIS.gauge("worker_last_progress_timestamp_seconds")
-_LAG: Final = metrics.CHASSIS.gauge("consumer_lag_records")
-
 
 class StreamWorker:
     """Consumes the topics of a service's agents until stopped."""
@@ -170,7 +165,7 @@ class StreamWorker:
             )
             await self._skip_gone(tp, earliest)
             offset = earliest
-        _REWINDS.labels(topic=tp.topic).inc()
+        metrics.POSITION_REWINDS.labels(topic=tp.topic).inc()
         logger().warning("position rewound", topic=tp.topic, partition=tp.partition, offset=offset)
         await self._app.consumer.seek(tp, offset)
 
@@ -239,7 +234,7 @@ class StreamWorker:
             )
             self._stopped = {row.topic for row in rows}
         for topic in self._agents:
-            _STOPPED.labels(topic=topic).set(int(topic in self._stopped))
+            metrics.CONSUMER_STOPPED.labels(topic=topic).set(int(topic in self._stopped))
 
     async def _stop_consumer(self, topic: str, reason: str) -> None:
         logger().error("consumer stopped", topic=topic, reason=reason)
@@ -249,11 +244,11 @@ class StreamWorker:
                 {"consumer": self._service, "topic": topic, "reason": reason},
             )
         self._stopped.add(topic)
-        _STOPPED.labels(topic=topic).set(1)
+        metrics.CONSUMER_STOPPED.labels(topic=topic).set(1)
 
     def _progressed(self) -> None:
         self._last_progress = clock.monotonic()
-        _LAST_PROGRESS.set(clock.utc_now().timestamp())
+        metrics.WORKER_LAST_PROGRESS.set(clock.utc_now().timestamp())
 
     # Life of the worker
 
@@ -345,7 +340,7 @@ class StreamWorker:
         lagging = False
         for tp in assigned:
             lag = max(0, ends.get(tp, 0) - stored.get(tp, 0))
-            _LAG.labels(topic=tp.topic, partition=str(tp.partition)).set(lag)
+            metrics.CONSUMER_LAG.labels(topic=tp.topic, partition=str(tp.partition)).set(lag)
             lagging = lagging or (lag > 0 and tp.topic not in self._stopped)
             fetched_to = await consumer.position(tp)
             if lag and fetched_to is not None and fetched_to >= ends[tp] and not self._busy:
