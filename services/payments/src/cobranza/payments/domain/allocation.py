@@ -35,7 +35,7 @@ def share_by_reference(available: int, claims: Sequence[Claim]) -> dict[UUID, in
     """
     shares: dict[UUID, int] = {}
     for claim in claims:
-        left_of_claim = available if True else min(available, claim.at_most)
+        left_of_claim = available if claim.at_most is None else min(available, claim.at_most)
         for receivable in oldest_first(claim.receivables):
             amount = min(left_of_claim, receivable.open - shares.get(receivable.receivable_id, 0))
             if amount > 0:
