@@ -98,13 +98,14 @@ class Replay:
         while True:
             # The services first, the topics' ends last: what is sent meanwhile shows in the ends.
             left = await self._open_work()
-            ends = await asyncio.to_thread(self._consumer.end_offsets, self._partitions)
-            left += self._unread({(tp.topic, tp.partition): end for tp, end in ends.items()})
+            if not left:
+                ends = await asyncio.to_thread(self._consumer.end_offsets, self._partitions)
+                left = self._unread({(tp.topic, tp.partition): end for tp, end in ends.items()})
             if not left:
                 return
             if loop.time() > deadline:
                 raise StandstillError(f"not over after {MOST_SECONDS_PER_DAY:.0f} s: {'; '.join(left[:5])}")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.03)
 
     async def _open_work(self) -> list[str]:
         now = self._clock.now()

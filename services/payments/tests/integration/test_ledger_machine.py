@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -290,5 +290,7 @@ def test_the_ledger_equals_a_plain_one(shared_ledger, make):
             deadline=None,
             suppress_health_check=list(HealthCheck),
             print_blob=True,
+            # Shrinking on a real database takes longer than a person waits.
+            phases=(Phase.reuse, Phase.generate),
         ),
     )

@@ -40,7 +40,7 @@ def ageing(
         _ageing(company, as_of.date() if as_of is not None else None, by_customer=by == "customer")
     )
     if csv is not None:
-        csv.write_text(gateways.ageing_as_csv(entries, company=company, as_of=on), encoding="utf-8")
+        csv.write_text(gateways.ageing_as_csv(entries, company=company, as_of=on), encoding="utf-8", newline="")
     if as_json:
         lines = [gateways.ageing_as_json(entry) for entry in entries]
         sys.stdout.write(json.dumps({"company": company, "as_of": on.isoformat(), "by": by, "lines": lines}) + "\n")

@@ -7,15 +7,16 @@ import io
 from collections.abc import Iterable, Sequence
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from cobranza.analytics.domain.ageing import Ageing, Bucket
 from cobranza.contracts.money import to_decimal
 
+BYTE_ORDER_MARK: Final = "\ufeff"
 Cell = str | int | Decimal | date | None
 
 #: A text that begins with one of these is a formula to some spreadsheet program, full-width forms too.
-_FORMULA_STARTS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+_FORMULA_STARTS: Final = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 def harmless(text: str) -> str:
@@ -24,20 +25,23 @@ def harmless(text: str) -> str:
     return f"'{text}" if text[:1] in _FORMULA_STARTS or stripped[:1] in _FORMULA_STARTS else text
 
 
-def to_csv(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """A CSV document (RFC 4180, UTF-8 with a byte-order mark so that spreadsheet programs read accents).
+def csv_lines(rows: Iterable[Sequence[Cell]]) -> str:
+    """Lines of a CSV document (RFC 4180).
 
     Numbers and dates are written as they are; texts are made harmless.
     """
     out = io.StringIO()
-    out.write("\ufeff")
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(header)
     for row in rows:
         writer.writerow(
             [harmless(cell) if isinstance(cell, str) else "" if cell is None else str(cell) for cell in row]
         )
     return out.getvalue()
+
+
+def to_csv(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    """A CSV document, in UTF-8 with a byte-order mark so that spreadsheet programs read accents."""
+    return BYTE_ORDER_MARK + csv_lines([header]) + csv_lines(rows)
 
 
 def ageing_as_json(entry: Ageing) -> dict[str, Any]:
@@ -79,3 +83,23 @@ def ageing_as_csv(entries: Iterable[Ageing], *, company: str, as_of: date) -> st
             for entry in entries
         ),
     )  # fmt: skip
+
+
+RECEIVABLE_COLUMNS: Final = (
+    "company", "customer", "number", "kind", "currency", "issued_on", "due_on", "issued", "allocated", "credited",
+    "written_off", "open",
+)  # fmt: skip
+PAYMENT_COLUMNS: Final = ("company", "value_on", "customer", "name", "currency", "amount", "reversed_on")
+NOTICE_COLUMNS: Final = (
+    "company", "on_date", "customer", "name", "purpose", "step", "channel", "state", "reason", "currency", "claimed",
+)  # fmt: skip
+_MINOR: Final = frozenset({"issued", "allocated", "credited", "written_off", "open", "amount", "claimed"})
+
+
+def cells(row: Any, columns: Sequence[str]) -> list[Cell]:
+    """A row of the read model as cells: minor units become decimals of the row's currency."""
+    return [
+        to_decimal(value, row.currency) if name in _MINOR and value is not None else value
+        for name in columns
+        for value in (getattr(row, name),)
+    ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 from uuid import UUID
+
+from sqlalchemy import event as listening
 
 from cobranza.analytics.domain.ageing import Balance, Movement
 from cobranza.chassis.database import Transaction
@@ -21,6 +23,13 @@ class Recorded:
 
     version: int
     movement: Movement
+
+
+def on_commit(tx: Transaction, then: Callable[[], None]) -> None:
+    """Call `then` when the transaction commits, and never when it rolls back and is tried again."""
+    connection = tx.connection.sync_connection
+    assert connection is not None  # A transaction has begun on it.
+    listening.listen(connection, "commit", lambda _connection: then())
 
 
 async def upsert(

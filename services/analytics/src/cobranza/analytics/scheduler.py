@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from cobranza.analytics import metrics, queries
+from cobranza.analytics.domain.ageing import Ageing
 from cobranza.analytics.settings import AnalyticsSettings
 from cobranza.chassis.clock import evaluation_date
 from cobranza.chassis.service import Context, Job
-from cobranza.contracts.money import to_decimal
 
 _GAUGES_EVERY_SECONDS: Final = 5.0
 _FEED_EVERY_SECONDS: Final = 3600.0
@@ -21,21 +21,18 @@ def jobs(context: Context[AnalyticsSettings]) -> Sequence[Job]:
     """The jobs of an analytics worker."""
     label = metrics.company_label(profile.company for profile in context.companies)
 
-    async def set_gauges() -> bool:
+    async def show_portfolio() -> bool:
+        figures: list[tuple[str, Ageing]] = []
+        as_of: dict[str, float] = {}
         for profile in context.companies:
-            as_of = evaluation_date(context.clock.now(), profile.zone, from_hour=context.settings.evaluation_hour)
-            async with context.database.reading() as connection:
-                found = await queries.ageing(connection, company=profile.company, as_of=as_of)
+            now = context.clock.now()
+            on = evaluation_date(now, profile.zone, from_hour=context.settings.evaluation_hour)
             company = label(profile.company)
-            for entry in found:
-                for bucket, amount in entry.amounts.items():
-                    metrics.OPEN.labels(company=company, currency=entry.currency, bucket=bucket).set(
-                        float(to_decimal(amount, entry.currency))
-                    )
-                metrics.UNAPPLIED.labels(company=company, currency=entry.currency).set(
-                    float(to_decimal(entry.unapplied, entry.currency))
-                )
-            metrics.AS_OF.labels(company=company).set(context.clock.now().timestamp())
+            async with context.database.reading() as connection:
+                found = await queries.ageing(connection, company=profile.company, as_of=on)
+            figures += [(company, entry) for entry in found]
+            as_of[company] = now.timestamp()
+        metrics.show_portfolio(figures, as_of=as_of)
         return False
 
     async def trim_feed() -> bool:
@@ -44,6 +41,6 @@ def jobs(context: Context[AnalyticsSettings]) -> Sequence[Job]:
         return False
 
     return (
-        Job("gauges", _GAUGES_EVERY_SECONDS, set_gauges, one_at_a_time=True),
+        Job("gauges", _GAUGES_EVERY_SECONDS, show_portfolio, one_at_a_time=True),
         Job("feed", _FEED_EVERY_SECONDS, trim_feed, one_at_a_time=True),
     )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 from uuid import UUID
 
-from cobranza.analytics import repository
+from cobranza.analytics import metrics, repository
 from cobranza.analytics.domain.ageing import Balance, Movement, balances
 from cobranza.analytics.repository import CreditKey, FeedEntry, Recorded
 from cobranza.chassis.database import Transaction
+from cobranza.chassis.metrics import CompanyLabel
 from cobranza.chassis.streams import Event
 from cobranza.contracts import dunning, invoicing, notifications, payments
 from cobranza.contracts.identifiers import NO_CUSTOMER
@@ -22,9 +24,12 @@ async def fold_customers(tx: Transaction, events: Sequence[Event]) -> None:
     await repository.save_customers(tx, [e.data for e in events if isinstance(e.data, invoicing.CustomerChanged)])
 
 
-async def fold_invoicing(tx: Transaction, events: Sequence[Event]) -> None:
-    """Documents, for the feed; what is owed comes from payments."""
+async def fold_invoicing(tx: Transaction, events: Sequence[Event], *, label: CompanyLabel) -> None:
+    """Documents, for the feed and the count of what came in; what is owed comes from payments."""
     await repository.add_to_feed(tx, [entry for event in events if (entry := _document(event)) is not None])
+    issued = [e.data for e in events if isinstance(e.data, invoicing.InvoiceIssued)]
+    counts = Counter((label(told.company), told.payable.currency) for told in issued)
+    repository.on_commit(tx, lambda: metrics.count_invoices(counts))
 
 
 async def fold_payments(tx: Transaction, events: Sequence[Event]) -> None:

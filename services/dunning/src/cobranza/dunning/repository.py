@@ -29,6 +29,8 @@ FORGOTTEN: Final = """
 """
 
 AccountKey = tuple[str, str, str]
+#: Company, policy and version.
+PolicyKey = tuple[str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,19 +343,27 @@ async def lock_accounts(tx: Transaction, ids: Iterable[UUID]) -> list[StoredAcco
     # After the locks, so that these see what the transaction before us wrote.
     rows = await tx.execute(
         """
-        SELECT a.account_id, u.language, u.revision, c.case_id, c.state, c.policy, c.policy_version, c.heard_tone, c.opened_on,
-            c.version
+        SELECT a.account_id, u.language, u.revision,
+            EXISTS (SELECT 1 FROM hold h WHERE h.company = a.company AND h.customer = a.customer) AS has_holds,
+            EXISTS (SELECT 1 FROM step_run s WHERE s.case_id = c.case_id) AS has_runs,
+            c.case_id, c.state, c.policy, c.policy_version, c.heard_tone, c.opened_on, c.version
         FROM account a LEFT JOIN collection_case c ON c.account_id = a.account_id AND c.closed_on IS NULL
         LEFT JOIN customer u ON u.company = a.company AND u.customer = a.customer
         WHERE a.account_id = ANY(CAST(:ids AS uuid[]))
         """,
         wanted,
     )
+    held: list[UUID] = []
+    running: dict[UUID, StoredAccount] = {}
     for row in rows:
         account = accounts[row.account_id]
         account.language, account.customer_revision = row.language, row.revision or 0
+        if row.has_holds:
+            held.append(row.account_id)
         if row.case_id is not None:
-            account.case = StoredCase(*tuple(row)[3:])
+            account.case = StoredCase(*tuple(row)[5:])
+            if row.has_runs:
+                running[row.case_id] = account
     rows = await tx.execute(
         """
         SELECT r.account_id, r.receivable_id, r.number, r.due_on, r.issued, r.open, r.level, r.level_step, r.passed,
@@ -365,6 +375,14 @@ async def lock_accounts(tx: Transaction, ids: Iterable[UUID]) -> list[StoredAcco
     )
     for row in rows:
         accounts[row.account_id].items.append(StoredItem(*tuple(row)[1:]))
+    if held:
+        await _read_holds(tx, held, accounts)
+    if running:
+        await _read_runs(tx, running)
+    return list(accounts.values())
+
+
+async def _read_holds(tx: Transaction, held: Sequence[UUID], accounts: Mapping[UUID, StoredAccount]) -> None:
     rows = await tx.execute(
         """
         SELECT a.account_id, h.reason, h.placed_on, coalesce(h.released_on - 1, h.until_on) AS until_on,
@@ -373,29 +391,27 @@ async def lock_accounts(tx: Transaction, ids: Iterable[UUID]) -> list[StoredAcco
             AND (h.account_id IS NULL OR h.account_id = a.account_id)
         WHERE a.account_id = ANY(CAST(:ids AS uuid[]))
         """,
-        wanted,
+        {"ids": held},
     )
     for row in rows:
         accounts[row.account_id].holds.append(
             StoredHold(row.reason, row.placed_on, row.until_on, tuple(row.receivable_ids))
         )
-    cases = {account.case.case_id: account for account in accounts.values() if account.case is not None}
-    if cases:
-        rows = await tx.execute(
-            """
-            SELECT DISTINCT ON (case_id, step) case_id, step, run, state, expires_on, answered_on, reason, facts_hash
-            FROM step_run WHERE case_id = ANY(CAST(:cases AS uuid[])) ORDER BY case_id, step, run DESC
-            """,
-            {"cases": list(cases)},
-        )
-        for row in rows:
-            cases[row.case_id].runs.append(StoredRun(*tuple(row)[1:]))
-    return list(accounts.values())
 
 
-async def policies(
-    tx: Transaction, *, companies: Iterable[str], pinned: Iterable[tuple[str, str, int]]
-) -> list[StoredPolicy]:
+async def _read_runs(tx: Transaction, cases: Mapping[UUID, StoredAccount]) -> None:
+    rows = await tx.execute(
+        """
+        SELECT DISTINCT ON (case_id, step) case_id, step, run, state, expires_on, answered_on, reason, facts_hash
+        FROM step_run WHERE case_id = ANY(CAST(:cases AS uuid[])) ORDER BY case_id, step, run DESC
+        """,
+        {"cases": list(cases)},
+    )
+    for row in rows:
+        cases[row.case_id].runs.append(StoredRun(*tuple(row)[1:]))
+
+
+async def policies(tx: Transaction, *, companies: Iterable[str], pinned: Iterable[PolicyKey]) -> list[StoredPolicy]:
     """The active policies of companies, and the versions that cases are pinned to."""
     keys = sorted(set(pinned))
     rows = await tx.execute(

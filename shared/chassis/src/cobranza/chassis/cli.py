@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -53,7 +54,8 @@ def fail(text: str, code: int) -> NoReturn:
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """Run a verb's coroutine; its known faults become one line and an exit code."""
     try:
-        return asyncio.run(coroutine)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(coroutine)
     except (SettingsError, CompaniesError, ClockError, api.PortTakenError) as error:
         fail(str(error), USAGE)
     except parking.ParkingError as error:

@@ -87,6 +87,14 @@ def balance_at(stretches: Iterable[Balance], as_of: date) -> int:
     return sum(s.amount for s in stretches if s.from_on <= as_of < s.until_on)
 
 
+class Show(StrEnum):
+    """Which customers of a portfolio are looked at."""
+
+    ALL = "all"
+    OVERDUE = "overdue"
+    UNAPPLIED = "unapplied"
+
+
 @dataclass(slots=True)
 class Ageing:
     """Open amounts of one currency (and customer) at the end of a day, in minor units."""
@@ -114,3 +122,29 @@ class Ageing:
     def open_count(self) -> int:
         """Receivables open."""
         return sum(self.counts.values())
+
+
+def total(entries: Iterable[Ageing], *, currency: str) -> Ageing:
+    """The entries of one currency as one; each entry is one customer."""
+    whole = Ageing(currency)
+    for entry in entries:
+        for bucket in Bucket:
+            whole.amounts[bucket] += entry.amounts[bucket]
+            whole.counts[bucket] += entry.counts[bucket]
+        whole.unapplied += entry.unapplied
+        whole.customers += entry.open != 0
+        whole.customers_overdue += entry.overdue != 0
+    return whole
+
+
+def chosen(entries: Iterable[Ageing], *, show: Show, bucket: Bucket | None, words: str) -> list[Ageing]:
+    """Those customers that are looked at: by what they owe, and by a part of their name or code."""
+    wanted = words.casefold().strip()
+    return [
+        entry
+        for entry in entries
+        if (show is not Show.OVERDUE or entry.overdue)
+        and (show is not Show.UNAPPLIED or entry.unapplied)
+        and (bucket is None or entry.counts[bucket])
+        and (wanted in (entry.customer or "").casefold() or wanted in (entry.name or "").casefold())
+    ]

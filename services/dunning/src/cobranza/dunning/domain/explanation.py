@@ -42,8 +42,8 @@ class Explained:
 _SENTENCES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "acted": (
-            "{day}: se pidió el aviso {step} por {channel} en tono {tone}, con {lines} documentos.",
-            "{day}: notice {step} was requested by {channel} in a {tone} tone, about {lines} documents.",
+            "{day}: se pidió el aviso {step} por {channel} en tono {tone}; facturas: {lines}.",
+            "{day}: notice {step} was requested by {channel} in a {tone} tone; invoices: {lines}.",
         ),
         "not_acted": ("No se contactó el {day}.", "Nobody was contacted on {day}."),
         "unchanged": ("Sin cambios desde el {day}.", "Unchanged since {day}."),

@@ -34,7 +34,7 @@ class Desk:
     companies: Companies
     evaluation_hour: int
     # Versions never change, so one reading is enough for the process.
-    _policies: dict[str, LoadedPolicy] = field(default_factory=dict)
+    _policies: dict[repository.PolicyKey, LoadedPolicy] = field(default_factory=dict)
 
     async def check_account(self, tx: Transaction, timer: timers.Timer) -> datetime | None:
         """The date of an account's next check has come; returns when it is checked next."""
@@ -78,15 +78,7 @@ class Desk:
         """
         accounts = await repository.lock_accounts(tx, triggers)
         companies = {account.company for account in accounts}
-        choices = await repository.policies(
-            tx,
-            companies=companies,
-            pinned=[
-                (account.company, account.case.policy, account.case.policy_version or 0)
-                for account in accounts
-                if account.case is not None and account.case.policy is not None
-            ],
-        )
+        choices = await self._choices(tx, accounts)
         cash = (
             await repository.cash_known_through(tx, companies)
             if any(self.profile(company).cash_feed == "watermark" for company in companies)
@@ -120,33 +112,45 @@ class Desk:
         accounts = await repository.accounts_of_customer(tx, company, customer)
         await self.evaluate(tx, dict.fromkeys(accounts, trigger))
 
+    async def _choices(self, tx: Transaction, accounts: Sequence[StoredAccount]) -> Sequence[StoredPolicy]:
+        """The versions to choose from; none are read when every case is pinned to one that is known."""
+        pins = {pin for account in accounts if (pin := _pin(account)) is not None}
+        if pins <= self._policies.keys() and all(_pin(account) is not None for account in accounts):
+            return ()
+        return await repository.policies(
+            tx, companies={account.company for account in accounts}, pinned=pins - self._policies.keys()
+        )
+
     async def _policy_for(
         self, tx: Transaction, account: StoredAccount, choices: Sequence[StoredPolicy], as_of: date
     ) -> LoadedPolicy | None:
         """The version a case is pinned to, else the active one of highest priority that is in effect."""
-        case = account.case
-        mine = [choice for choice in choices if choice.company == account.company]
-        if case is not None and case.policy is not None:
-            pinned = [c for c in mine if (c.policy, c.version) == (case.policy, case.policy_version)]
-            return await self._load(tx, pinned[0])
+        pin = _pin(account)
+        if pin is not None:
+            if pin in self._policies:
+                return self._policies[pin]
+            return await self._load(tx, next(c for c in choices if (c.company, c.policy, c.version) == pin))
         active = [
             choice
-            for choice in mine
-            if choice.state == "active" and choice.currency == account.currency and choice.effective_from <= as_of
+            for choice in choices
+            if choice.state == "active"
+            and (choice.company, choice.currency) == (account.company, account.currency)
+            and choice.effective_from <= as_of
         ]
         if not active:
             return None
         return await self._load(tx, min(active, key=lambda choice: (-choice.priority, choice.policy)))
 
     async def _load(self, tx: Transaction, stored: StoredPolicy) -> LoadedPolicy:
-        known = self._policies.get(stored.sha256)
+        key = (stored.company, stored.policy, stored.version)
+        known = self._policies.get(key)
         if known is None:
             document = from_plain(cast("Document", await repository.policy_document(tx, stored)))
             policy, faults = check(cast("Table", document))
             if policy is None:
                 raise PolicyRefusedError(f"the stored version has faults: {faults[0].text}")
             known = LoadedPolicy(policy, stored.sha256, country_calendar(policy.calendar[:2].upper()))
-            self._policies[stored.sha256] = known
+            self._policies[key] = known
         return known
 
     def profile(self, company: str) -> CompanyProfile:
@@ -174,6 +178,14 @@ def timer_row(account_id: UUID, company: str, due_at: datetime) -> dict[str, obj
         "subject_id": account_id,
         "due_at": due_at,
     }
+
+
+def _pin(account: StoredAccount) -> repository.PolicyKey | None:
+    """The policy version that the account's open case is pinned to."""
+    case = account.case
+    if case is None or case.policy is None or case.policy_version is None:
+        return None
+    return account.company, case.policy, case.policy_version
 
 
 def _facts(

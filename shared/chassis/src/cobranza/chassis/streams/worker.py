@@ -63,6 +63,7 @@ class StreamWorker:
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped: set[str] = set()
+        self._suspected: dict[TP, int] = {}
         self._runners = {
             agent.topic: BatchRunner(
                 consumer=service,
@@ -343,10 +344,14 @@ class StreamWorker:
             metrics.CONSUMER_LAG.labels(topic=tp.topic, partition=str(tp.partition)).set(lag)
             lagging = lagging or (lag > 0 and tp.topic not in self._stopped)
             fetched_to = await consumer.position(tp)
-            if lag and fetched_to is not None and fetched_to >= ends[tp] and not self._busy:
-                # Everything was fetched, nothing is in work, yet records are missing: a list was
-                # lost at the end of the log, where no later batch would uncover it.
-                await self._rewind(tp, stored[tp])
+            if lag and fetched_to is not None and fetched_to >= ends[tp]:
+                # Everything was fetched and a whole tick later nothing more of it is applied: a list
+                # was lost at the end of the log, where no later batch would uncover it.
+                if self._suspected.get(tp) == stored[tp] and not self._busy:
+                    await self._rewind(tp, stored[tp])
+                self._suspected[tp] = stored[tp]
+            else:
+                self._suspected.pop(tp, None)
         self._lagging = lagging
         if not lagging:
             self._progressed()

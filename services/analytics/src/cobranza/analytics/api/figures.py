@@ -1,22 +1,27 @@
-"""Analytics' routes: figures to read, and to take away."""
+"""The figures as JSON for programs and as CSV for spreadsheets."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from cobranza.analytics import gateways, queries
 from cobranza.analytics.settings import AnalyticsSettings
 from cobranza.chassis.clock import evaluation_date
+from cobranza.chassis.database import Database
 from cobranza.chassis.http import CurrentPrincipal, Problem, scope
 from cobranza.chassis.pagination import Page, PageWindow
 from cobranza.chassis.service import Context
 from cobranza.contracts.money import to_decimal
+
+_CSV: Final = "text/csv; charset=utf-8"
 
 
 class BucketAnswer(BaseModel):
@@ -70,9 +75,8 @@ class ReceivableAnswer(BaseModel):
     version: int
 
 
-def router(context: Context[AnalyticsSettings]) -> APIRouter:
-    """The routes under `/analytics`."""
-    routes = APIRouter()
+def add_routes(routes: APIRouter, context: Context[AnalyticsSettings]) -> None:
+    """The routes under `/analytics/v1`."""
 
     def today(company: str) -> date:
         profile = context.companies.get(company)
@@ -101,11 +105,7 @@ def router(context: Context[AnalyticsSettings]) -> APIRouter:
             query = queries.ageing_by_customer if by == "customer" else queries.ageing
             entries = await query(connection, company=company, as_of=on)
         if format == "csv":
-            return Response(
-                gateways.ageing_as_csv(entries, company=company, as_of=on),
-                media_type="text/csv; charset=utf-8",
-                headers={"Content-Disposition": f'attachment; filename="ageing-{company}-{on}.csv"'},
-            )
+            return csv_answer(gateways.ageing_as_csv(entries, company=company, as_of=on), f"ageing-{company}-{on}")
         lines = [AgeingLine.model_validate(gateways.ageing_as_json(entry)) for entry in entries]
         return AgeingAnswer(company=company, as_of=on, by=by, lines=lines)
 
@@ -114,7 +114,8 @@ def router(context: Context[AnalyticsSettings]) -> APIRouter:
         operation_id="list_receivables",
         tags=["figures"],
         dependencies=[scope("figures:read")],
-        summary="Receivables by due date.",
+        response_model=Page[ReceivableAnswer],
+        summary="Receivables by due date; JSON by pages, or all of them as CSV.",
     )
     async def list_receivables(
         window: PageWindow,
@@ -123,15 +124,44 @@ def router(context: Context[AnalyticsSettings]) -> APIRouter:
         customer: Annotated[str | None, Query(max_length=64)] = None,
         currency: Annotated[str | None, Query(max_length=3)] = None,
         state: Literal["open", "all"] = "open",
-    ) -> Page[ReceivableAnswer]:
+        format: Literal["json", "csv"] = "json",  # noqa: A002 - the parameter's published name
+    ) -> Response | Page[ReceivableAnswer]:
         principal.require_company(company)
+        if format == "csv":
+            return receivables_as_csv(
+                context.database, company=company, customer=customer, currency=currency, only_open=state == "open"
+            )
         async with context.database.reading() as connection:
             rows = await queries.receivables(
                 connection, window, company=company, customer=customer, currency=currency, only_open=state == "open"
             )
         return window.page(rows, key=lambda row: (row.due_on, row.receivable_id), item=_receivable)
 
-    return routes
+
+def csv_answer(content: str | AsyncIterator[str], name: str) -> Response:
+    """A CSV document to keep, as a whole or as it comes from the database."""
+    kept = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+    if isinstance(content, str):
+        return Response(content, media_type=_CSV, headers=kept)
+    return StreamingResponse(content, media_type=_CSV, headers=kept)
+
+
+def receivables_as_csv(
+    database: Database, *, company: str, customer: str | None, currency: str | None, only_open: bool
+) -> Response:
+    """Receivables to the last, without holding them all in memory."""
+
+    async def lines() -> AsyncIterator[str]:
+        columns = gateways.RECEIVABLE_COLUMNS
+        yield gateways.to_csv(columns, ())
+        async with database.reading() as connection:
+            parts = queries.all_receivables(
+                connection, company=company, customer=customer, currency=currency, only_open=only_open
+            )
+            async for part in parts:
+                yield gateways.csv_lines(gateways.cells(row, columns) for row in part)
+
+    return csv_answer(lines(), f"receivables-{company}")
 
 
 def _receivable(row: Any) -> ReceivableAnswer:

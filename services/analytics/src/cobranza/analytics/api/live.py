@@ -1,0 +1,108 @@
+"""The live figures: one look at the read model per second, for however many watch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, Literal
+
+from cobranza.analytics.queries import Today
+from cobranza.chassis import clock
+from cobranza.chassis.database import is_transient
+
+#: Figures whose slowest topic was caught up longer ago than this are stale.
+STALE_AFTER_SECONDS: Final = 60.0
+_LOOK_EVERY_SECONDS: Final = 1.0
+#: The as-of instant alone is told again in steps of this.
+_TELL_AGE_EVERY_SECONDS: Final = 15.0
+
+Freshness = Literal["fresh", "stale", "catching-up"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The figures of a company, and whether they can be relied on now."""
+
+    today: Today
+    freshness: Freshness
+
+    def tells_more_than(self, other: Seen | None) -> bool:
+        """Whether somebody who was told `other` should be told this."""
+        if other is None or self.freshness != other.freshness:
+            return True
+        before, now = other.today.caught_up_at, self.today.caught_up_at
+        if replace(self.today, caught_up_at=None) != replace(other.today, caught_up_at=None):
+            return True
+        return now is not None and (
+            before is None or (now - before).total_seconds() >= _TELL_AGE_EVERY_SECONDS
+        )
+
+
+def freshness_of(caught_up_at: datetime | None, *, now: datetime) -> Freshness:
+    """Whether figures are fresh at the real instant `now`."""
+    if caught_up_at is None:
+        return "catching-up"
+    return "stale" if (now - caught_up_at).total_seconds() > STALE_AFTER_SECONDS else "fresh"
+
+
+class Live:
+    """Reads the figures of every watched company and tells those who watch when they change."""
+
+    def __init__(self, read: Callable[[str], Awaitable[Today]], *, every_seconds: float = _LOOK_EVERY_SECONDS) -> None:
+        """Args: `read` gives the figures of a company."""
+        self._read = read
+        self._every_seconds = every_seconds
+        self._watchers: Counter[str] = Counter()
+        self._latest: dict[str, Seen] = {}
+        self._looked = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+
+    async def watch(self, company: str) -> AsyncIterator[Seen]:
+        """The figures as they are, then again whenever they change, until the watcher leaves."""
+        self._watchers[company] += 1
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        told: Seen | None = None
+        try:
+            while True:
+                looked = self._looked
+                latest = self._latest.get(company)
+                if latest is not None and latest.tells_more_than(told):
+                    told = latest
+                    yield latest
+                else:
+                    await looked.wait()
+        finally:
+            self._leave(company)
+
+    def _leave(self, company: str) -> None:
+        self._watchers[company] -= 1
+        if not self._watchers[company]:
+            del self._watchers[company]
+            self._latest.pop(company, None)
+        if not self._watchers and self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
+    async def _look(self) -> None:
+        while True:
+            for company in list(self._watchers):
+                await self._look_at(company)
+            looked, self._looked = self._looked, asyncio.Event()
+            looked.set()
+            await asyncio.sleep(self._every_seconds)
+
+    async def _look_at(self, company: str) -> None:
+        before = self._latest.get(company)
+        today = before.today if before is not None else None
+        try:
+            today = await self._read(company)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            # The database is away: what was last seen stays, and grows stale.
+        if today is not None:
+            self._latest[company] = Seen(today, freshness_of(today.caught_up_at, now=clock.utc_now()))
