@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from kafka import KafkaProducer
 
@@ -19,6 +19,7 @@ from kafka import KafkaProducer
 def main(company: str, customer: str, number: str, amount: str, currency: str, due_on: str) -> None:
     """Publish one invoice and wait until the broker has it."""
     money = {"amount": amount, "currency": currency}
+    yesterday = datetime.now(UTC) - timedelta(days=1)  # noqa: TID251 - an ERP has a clock of its own
     event = {
         "specversion": "1.0",
         "id": f"invoice-{number}-1",  # system, object and revision: the same statement has the same id
@@ -31,7 +32,7 @@ def main(company: str, customer: str, number: str, amount: str, currency: str, d
             "external": {"system": "erp", "id": number},
             "customer": customer,
             "number": number,
-            "issued_on": datetime.now(UTC).date().isoformat(),  # noqa: TID251 - an ERP has a clock of its own
+            "issued_on": yesterday.date().isoformat(),
             "payable": money,
             "instalments": [{"number": 1, "due_on": due_on, "amount": money}],
         },

@@ -33,8 +33,7 @@ from cobranza.chassis.local.state import wipe
 
 COMPANY = "ibm-ar"
 SYSTEM = "csv"
-FIRST_DAY = date(2012, 1, 3)
-LAST_DAY = date(2014, 1, 9)
+#: The days the sample's figures are known for.
 AGEING_DAYS = (date(2012, 6, 30), date(2012, 12, 31), date(2013, 6, 30), date(2013, 9, 30), date(2013, 12, 31))
 HERE = Path(__file__).parent
 Published = tuple[str, str, Mapping[str, Any]]
@@ -172,16 +171,17 @@ def days(first: date, last: date) -> Iterator[date]:
 
 
 async def replay(lines: list[Line], state: Path, console: Console) -> dict[str, Any]:
-    """Run the whole history; returns what the platform says at its end."""
+    """Run the whole history, from the first invoice to the last payment; returns what the platform says at its end."""
     started = real_time.monotonic()
     by_day = events_by_day(lines)
+    first, last = min(by_day), max(by_day)
     overrides = {
         "COBRANZA_COMPANIES": str(HERE / "ibm_ar_companies.yaml"),
         "COBRANZA_CLOCK_FILE": str(state / "clock"),
         "COBRANZA_ALLOW_VIRTUAL_CLOCK": "true",
     }
     async with LocalPlatform(state, overrides=overrides) as platform:
-        clock = clock_at(state / "clock", FIRST_DAY)
+        clock = clock_at(state / "clock", first)
         console.print("starting a broker, a database and five services …")
         await platform.start_infrastructure()
         await platform.start_services()
@@ -191,8 +191,8 @@ async def replay(lines: list[Line], state: Path, console: Console) -> dict[str, 
         )
         async with Replay(platform, clock) as history:
             with bar:
-                task = bar.add_task("days", total=(LAST_DAY - FIRST_DAY).days + 1)
-                for day in days(FIRST_DAY, LAST_DAY):
+                task = bar.add_task("days", total=(last - first).days + 1)
+                for day in days(first, last):
                     history.set_clock(day, time(0, 1))
                     if by_day.get(day):
                         history.publish(by_day[day])
@@ -207,6 +207,7 @@ async def replay(lines: list[Line], state: Path, console: Console) -> dict[str, 
                 await run_verb(platform, "analytics", "ageing", "--company", COMPANY, "--as-of", f"{day}", "--json")
             )
             for day in AGEING_DAYS
+            if first <= day <= last
         ]
         totals = json.loads(await run_verb(platform, "analytics", "totals", "--company", COMPANY, "--json"))
     return {

@@ -63,7 +63,7 @@ COMPANIES = Companies(
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class KafkaRecord:
     offset: int
     key: bytes | None

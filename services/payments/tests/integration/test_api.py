@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -13,7 +14,7 @@ from cobranza.payments.api import router
 
 
 @pytest.fixture
-async def client(ledger) -> AsyncIterator[httpx.AsyncClient]:
+async def client(ledger: Any) -> AsyncIterator[httpx.AsyncClient]:
     app = http.create_app(
         {"payments": router(ledger.context)},
         access=http.LocalAccess(),
@@ -24,17 +25,17 @@ async def client(ledger) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def event(payload, id_: str = "e-1") -> dict:
+def event(payload: Any, id_: str = "e-1") -> Any:
     return json.loads(encode_structured(erp_event(payload, external_event_id=id_, system="sap")))
 
 
-async def post(client, *events: dict) -> list[tuple]:
+async def post(client: Any, *events: Any) -> list[Any]:
     answer = await client.post("/v1/events", json=events[0] if len(events) == 1 else list(events))
     assert answer.status_code == 200, answer.text
     return [(one["outcome"], one["code"], one["pointer"]) for one in answer.json()["events"]]
 
 
-async def test_events_are_answered_one_by_one(ledger, make, client):
+async def test_events_are_answered_one_by_one(ledger: Any, make: Any, client: Any) -> None:
     stranger = make.of(company="nobody-mx")
     answers = await post(
         client,
@@ -54,7 +55,7 @@ async def test_events_are_answered_one_by_one(ledger, make, client):
     assert await ledger.unapplied("C1") == 0
 
 
-async def test_an_event_by_http_and_by_topic_is_one(ledger, make, client):
+async def test_an_event_by_http_and_by_topic_is_one(ledger: Any, make: Any, client: Any) -> None:
     await ledger.tell(make.invoice("F-1", "60.00"), make.payment("P", "60.00", "F-1"))
     assert await post(client, event(make.payment("P", "60.00", "F-1"))) == [("duplicate", None, None)]
 
@@ -75,7 +76,7 @@ BAD_MONEY = [
 
 
 @pytest.mark.parametrize("amount", BAD_MONEY, ids=str)
-async def test_bad_money_is_refused_naming_the_field(ledger, make, client, amount):
+async def test_bad_money_is_refused_naming_the_field(ledger: Any, make: Any, client: Any, amount: Any) -> None:
     bad = event(make.payment("P", "60.00"))
     bad["data"]["amount"] = amount
     ((outcome, code, pointer),) = await post(client, bad)
@@ -84,12 +85,12 @@ async def test_bad_money_is_refused_naming_the_field(ledger, make, client, amoun
     assert await ledger.value("SELECT count(*) FROM receipt") == 0
 
 
-async def test_a_body_that_is_not_json_is_a_problem(client):
+async def test_a_body_that_is_not_json_is_a_problem(client: Any) -> None:
     answer = await client.post("/v1/events", content=b"{", headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["type"]) == (400, "/problems/malformed-request")
 
 
-async def test_a_receivable_has_its_version_as_etag(ledger, make, client):
+async def test_a_receivable_has_its_version_as_etag(ledger: Any, make: Any, client: Any) -> None:
     await ledger.tell(make.invoice("F-1", "60.00"), make.payment("P", "20.00", "F-1"))
     address = f"/v1/receivables/{make.receivable_id('F-1')}"
     answer = await client.get(address, params={"company": "acme-mx"})
@@ -105,7 +106,7 @@ async def test_a_receivable_has_its_version_as_etag(ledger, make, client):
     assert elsewhere.status_code == 404
 
 
-async def test_receivables_are_read_page_by_page(ledger, make, client):
+async def test_receivables_are_read_page_by_page(ledger: Any, make: Any, client: Any) -> None:
     await ledger.tell(
         *(make.invoice(f"F-{n}", "10.00", "10.00") for n in range(3)),
         make.of(customer="C2").invoice("G-1", "10.00"),
@@ -124,7 +125,7 @@ async def test_receivables_are_read_page_by_page(ledger, make, client):
     assert ("2027-01-11", "F-0") not in seen
 
 
-async def test_receipts_tell_why_money_is_not_applied(ledger, make, client):
+async def test_receipts_tell_why_money_is_not_applied(ledger: Any, make: Any, client: Any) -> None:
     await ledger.tell(make.invoice("F-1", "60.00"), make.payment("P", "20.00", "F-1", currency="USD"))
     await ledger.tell(make.payment("Q", "60.00", "F-1"))
     answer = (await client.get("/v1/receipts", params={"company": "acme-mx", "unapplied": "true"})).json()
@@ -134,7 +135,7 @@ async def test_receipts_tell_why_money_is_not_applied(ledger, make, client):
     assert item["details"]["references"] == ["F-1"]
 
 
-async def test_a_statement_shows_balances_and_movements(ledger, make, client):
+async def test_a_statement_shows_balances_and_movements(ledger: Any, make: Any, client: Any) -> None:
     await ledger.tell(make.invoice("F-1", "60.00"), make.payment("P", "70.00", "F-1"), make.invoice("F-2", "5.00"))
     answer = await client.get("/v1/customers/C1/statement", params={"company": "acme-mx"})
     body = answer.json()
@@ -146,7 +147,7 @@ async def test_a_statement_shows_balances_and_movements(ledger, make, client):
     assert nobody.status_code == 404
 
 
-async def test_a_permit_is_asked_for_by_http(ledger, make, client):
+async def test_a_permit_is_asked_for_by_http(ledger: Any, make: Any, client: Any) -> None:
     await ledger.tell(make.invoice("F-1", "60.00"))
     await ledger.caught_up()
     question = {
@@ -162,7 +163,7 @@ async def test_a_permit_is_asked_for_by_http(ledger, make, client):
     assert (empty.status_code, empty.json()["errors"][0]["pointer"]) == (422, "/receivable_ids")
 
 
-async def test_a_permit_needs_its_own_scope(ledger, client):
+async def test_a_permit_needs_its_own_scope(ledger: Any, client: Any) -> None:
     document = http.openapi("payments", router(ledger.context))
     scopes = {
         operation["operationId"]: operation["x-required-scope"]

@@ -1,6 +1,7 @@
 """Money meets debts: what payments, credit notes, cancellations and reversals do to the ledger."""
 
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -8,11 +9,11 @@ from cobranza.contracts import payments
 from cobranza.contracts.money import Money
 
 
-async def reason_of(ledger, external_id: str) -> str | None:
+async def reason_of(ledger: Any, external_id: str) -> Any:
     return await ledger.value("SELECT reason FROM receipt WHERE external_id = :id", id=external_id)
 
 
-async def test_a_payment_settles_the_invoice_it_names(ledger, make):
+async def test_a_payment_settles_the_invoice_it_names(ledger: Any, make: Any) -> None:
     await ledger.tell(make.invoice("F-1", "1000.00"), make.payment("P-1", "1000.00", "f-1 "))
     assert await ledger.open("F-1") == 0
     assert await ledger.unapplied("C1") == 0
@@ -28,7 +29,7 @@ async def test_a_payment_settles_the_invoice_it_names(ledger, make):
     assert await ledger.told(payments.CreditChanged) == []
 
 
-async def test_an_overpayment_is_credit_and_open_is_never_negative(ledger, make):
+async def test_an_overpayment_is_credit_and_open_is_never_negative(ledger: Any, make: Any) -> None:
     await ledger.tell(make.invoice("A", "58000.00"), make.payment("P", "60000.00", "A"), make.invoice("B", "10.00"))
     assert (await ledger.open("A"), await ledger.open("B")) == (0, 1000)
     (credit,) = await ledger.told(payments.CreditChanged)
@@ -36,13 +37,13 @@ async def test_an_overpayment_is_credit_and_open_is_never_negative(ledger, make)
     assert await reason_of(ledger, "P") is None
 
 
-async def test_instalments_are_paid_by_due_date(ledger, make):
+async def test_instalments_are_paid_by_due_date(ledger: Any, make: Any) -> None:
     await ledger.tell(make.invoice("F", "100.00", "100.00", "100.00"), make.payment("P", "150.00", "F"))
     rows = await ledger.rows("SELECT instalment, open FROM receivable ORDER BY instalment")
     assert [tuple(row) for row in rows] == [(1, 0), (2, 5000), (3, 10000)]
 
 
-async def test_remittance_amounts_are_respected(ledger, make):
+async def test_remittance_amounts_are_respected(ledger: Any, make: Any) -> None:
     await ledger.tell(
         make.invoice("F-1", "1000.00"),
         make.invoice("F-2", "1000.00"),
@@ -52,7 +53,7 @@ async def test_remittance_amounts_are_respected(ledger, make):
     assert await ledger.unapplied("C1") == 20000
 
 
-async def test_a_payment_before_its_invoice_waits_and_is_applied_when_the_invoice_comes(ledger, make):
+async def test_a_payment_before_its_invoice_waits_and_is_applied_when_the_invoice_comes(ledger: Any, make: Any) -> None:
     await ledger.tell(make.payment("P", "700.00", "F-1", value_on=date(2027, 1, 1)))
     assert await ledger.unapplied("C1") == 70000
     assert await reason_of(ledger, "P") == "reference_unknown"
@@ -67,7 +68,7 @@ async def test_a_payment_before_its_invoice_waits_and_is_applied_when_the_invoic
     assert paid.effective_on == date(2027, 1, 2)  # not before the invoice was issued
 
 
-async def test_several_payments_wait_for_one_invoice_and_are_told_one_by_one(ledger, make):
+async def test_several_payments_wait_for_one_invoice_and_are_told_one_by_one(ledger: Any, make: Any) -> None:
     await ledger.tell(
         make.payment("P-2", "400.00", "F-1", value_on=date(2027, 1, 9)),
         make.payment("P-1", "400.00", "F-1", value_on=date(2027, 1, 8)),
@@ -81,20 +82,20 @@ async def test_several_payments_wait_for_one_invoice_and_are_told_one_by_one(led
     ]  # fmt: skip
 
 
-async def test_money_in_another_currency_stays_unapplied_with_a_reason(ledger, make):
+async def test_money_in_another_currency_stays_unapplied_with_a_reason(ledger: Any, make: Any) -> None:
     await ledger.tell(make.invoice("F-1", "1000.00"), make.payment("P", "50.00", "F-1", currency="USD"))
     assert await ledger.open("F-1") == 100000
     assert await ledger.unapplied("C1", "USD") == 5000
     assert await reason_of(ledger, "P") == "currency_differs"
 
 
-async def test_money_in_another_currency_that_came_first_stays_unapplied_too(ledger, make):
+async def test_money_in_another_currency_that_came_first_stays_unapplied_too(ledger: Any, make: Any) -> None:
     await ledger.tell(make.payment("P", "50.00", "F-1", currency="USD"), make.invoice("F-1", "1000.00"))
     assert (await ledger.open("F-1"), await ledger.unapplied("C1", "USD")) == (100000, 5000)
     assert await reason_of(ledger, "P") == "currency_differs"
 
 
-async def test_money_of_nobody_is_in_suspense(ledger, make):
+async def test_money_of_nobody_is_in_suspense(ledger: Any, make: Any) -> None:
     await ledger.tell(make.payment("P", "50.00", nobody=True))
     assert await ledger.unapplied("-") == 5000
     assert await reason_of(ledger, "P") == "payer_unknown"
@@ -103,12 +104,12 @@ async def test_money_of_nobody_is_in_suspense(ledger, make):
     assert (credit.customer, credit.partition_key) == (None, "acme-mx|-")
 
 
-async def test_money_of_nobody_that_names_an_invoice_belongs_to_its_customer(ledger, make):
+async def test_money_of_nobody_that_names_an_invoice_belongs_to_its_customer(ledger: Any, make: Any) -> None:
     await ledger.tell(make.invoice("F-1", "40.00"), make.payment("P", "50.00", "F-1", nobody=True))
     assert (await ledger.open("F-1"), await ledger.unapplied("C1"), await ledger.unapplied("-")) == (0, 1000, 0)
 
 
-async def test_money_of_nobody_leaves_suspense_when_the_invoice_it_names_comes(ledger, make):
+async def test_money_of_nobody_leaves_suspense_when_the_invoice_it_names_comes(ledger: Any, make: Any) -> None:
     await ledger.tell(make.payment("P", "50.00", "F-1", nobody=True), make.invoice("F-1", "40.00"))
     assert (await ledger.open("F-1"), await ledger.unapplied("C1"), await ledger.unapplied("-")) == (0, 1000, 0)
     await ledger.tell(make.reversal("P"))
@@ -117,13 +118,13 @@ async def test_money_of_nobody_leaves_suspense_when_the_invoice_it_names_comes(l
     assert (await ledger.open("F-1"), await ledger.unapplied("C1")) == (4000, 0)
 
 
-async def test_one_customer_may_pay_the_invoice_of_another(ledger, make):
+async def test_one_customer_may_pay_the_invoice_of_another(ledger: Any, make: Any) -> None:
     parent = make.of(customer="PARENT")
     await ledger.tell(make.invoice("F-1", "40.00"), parent.payment("P", "50.00", "F-1"))
     assert (await ledger.open("F-1"), await ledger.unapplied("PARENT"), await ledger.unapplied("C1")) == (0, 1000, 0)
 
 
-async def test_a_number_that_two_customers_have_is_decided_by_the_payer(ledger, make):
+async def test_a_number_that_two_customers_have_is_decided_by_the_payer(ledger: Any, make: Any) -> None:
     other = make.of(customer="C2")
     await ledger.tell(
         make.invoice("F-1", "40.00"),
@@ -135,7 +136,7 @@ async def test_a_number_that_two_customers_have_is_decided_by_the_payer(ledger, 
     assert await reason_of(ledger, "P-2") == "ambiguous_match"
 
 
-async def test_the_same_external_id_may_be_an_invoice_a_payment_and_a_credit_note(ledger, make):
+async def test_the_same_external_id_may_be_an_invoice_a_payment_and_a_credit_note(ledger: Any, make: Any) -> None:
     await ledger.tell(
         make.invoice("X-1", "100.00"),
         make.payment("X-1", "30.00", "X-1"),
@@ -146,7 +147,7 @@ async def test_the_same_external_id_may_be_an_invoice_a_payment_and_a_credit_not
     assert [tuple(row) for row in rows] == [("cash", 3000), ("credit", 2000)]
 
 
-async def test_a_credit_note_credits_up_to_open_and_the_rest_is_credit(ledger, make):
+async def test_a_credit_note_credits_up_to_open_and_the_rest_is_credit(ledger: Any, make: Any) -> None:
     await ledger.tell(
         make.invoice("F-1", "100.00"),
         make.invoice("F-2", "100.00"),
@@ -157,18 +158,18 @@ async def test_a_credit_note_credits_up_to_open_and_the_rest_is_credit(ledger, m
     assert [row.credited for row in credited] == [10000, 2000]
 
 
-async def test_a_credit_note_before_its_invoice_is_applied_when_the_invoice_comes(ledger, make):
+async def test_a_credit_note_before_its_invoice_is_applied_when_the_invoice_comes(ledger: Any, make: Any) -> None:
     await ledger.tell(make.credit_note("N", "30.00", ("F-1", "20.00")), make.invoice("F-1", "100.00"))
     assert (await ledger.open("F-1"), await ledger.unapplied("C1")) == (8000, 1000)
 
 
-async def test_a_credit_note_in_another_currency_is_credit_of_its_own(ledger, make):
+async def test_a_credit_note_in_another_currency_is_credit_of_its_own(ledger: Any, make: Any) -> None:
     await ledger.tell(make.invoice("F-1", "100.00"), make.credit_note("N", "30.00", ("F-1", "30.00"), currency="USD"))
     assert (await ledger.open("F-1"), await ledger.unapplied("C1", "USD")) == (10000, 3000)
     assert await reason_of(ledger, "N") == "currency_differs"
 
 
-async def test_cancelling_a_part_paid_invoice_frees_the_money_and_credits_the_rest(ledger, make):
+async def test_cancelling_a_part_paid_invoice_frees_the_money_and_credits_the_rest(ledger: Any, make: Any) -> None:
     await ledger.tell(make.invoice("F-1", "60.00", "40.00"), make.payment("P", "70.00", "F-1"), make.cancel("F-1"))
     assert (await ledger.open("F-1"), await ledger.unapplied("C1")) == (0, 7000)
     rows = await ledger.rows("SELECT allocated, credited FROM receivable ORDER BY instalment")
@@ -178,13 +179,13 @@ async def test_cancelling_a_part_paid_invoice_frees_the_money_and_credits_the_re
     assert sorted(str(a.amount) for a in allocations) == ["-10.00 MXN", "-60.00 MXN", "10.00 MXN", "60.00 MXN"]
 
 
-async def test_money_that_names_a_cancelled_invoice_stays_unapplied(ledger, make):
+async def test_money_that_names_a_cancelled_invoice_stays_unapplied(ledger: Any, make: Any) -> None:
     await ledger.tell(make.invoice("F-1", "60.00"), make.cancel("F-1"), make.payment("P", "60.00", "F-1"))
     assert await ledger.unapplied("C1") == 6000
     assert await reason_of(ledger, "P") == "cancelled"
 
 
-async def test_a_reversal_restores_exactly_what_the_payment_did(ledger, make):
+async def test_a_reversal_restores_exactly_what_the_payment_did(ledger: Any, make: Any) -> None:
     await ledger.tell(make.invoice("F-1", "60.00", "40.00"), make.payment("P", "120.00", "F-1"))
     await ledger.tell(make.reversal("P", reason="cheque_bounced"))
     assert (await ledger.open("F-1"), await ledger.unapplied("C1")) == (10000, 0)
@@ -197,7 +198,7 @@ async def test_a_reversal_restores_exactly_what_the_payment_did(ledger, make):
     assert await ledger.value("SELECT sum(amount) FROM journal_line WHERE account = 'CASH'") == 0
 
 
-async def test_a_reversal_of_a_payment_not_yet_known_waits_for_it(ledger, make):
+async def test_a_reversal_of_a_payment_not_yet_known_waits_for_it(ledger: Any, make: Any) -> None:
     await ledger.tell(make.invoice("F-1", "60.00"), make.reversal("P"))
     assert await ledger.told(payments.PaymentReversed) == []
     await ledger.tell(make.payment("P", "60.00", "F-1"))
@@ -206,7 +207,7 @@ async def test_a_reversal_of_a_payment_not_yet_known_waits_for_it(ledger, make):
     assert [(c.version, str(c.open)) for c in changes] == [(1, "60.00"), (2, "0.00"), (3, "60.00")]
 
 
-async def test_a_second_reversal_has_no_effect_and_another_one_is_a_conflict(ledger, make):
+async def test_a_second_reversal_has_no_effect_and_another_one_is_a_conflict(ledger: Any, make: Any) -> None:
     await ledger.tell(make.payment("P", "60.00"), make.reversal("P"), make.reversal("P"))
     assert await ledger.parked() == []
     await ledger.tell(make.reversal("P", on=date(2027, 2, 1)))
@@ -214,7 +215,7 @@ async def test_a_second_reversal_has_no_effect_and_another_one_is_a_conflict(led
     assert len(await ledger.told(payments.PaymentReversed)) == 1
 
 
-async def test_the_same_payment_again_has_no_effect_and_other_content_is_a_conflict(ledger, make):
+async def test_the_same_payment_again_has_no_effect_and_other_content_is_a_conflict(ledger: Any, make: Any) -> None:
     await ledger.tell(make.payment("P", "60.00"), make.payment("P", "60.00"), make.payment("P", "60.00", revision=2))
     assert await ledger.parked() == []
     await ledger.tell(make.payment("P", "61.00"))
@@ -223,20 +224,20 @@ async def test_the_same_payment_again_has_no_effect_and_other_content_is_a_confl
     assert await ledger.unapplied("C1") == 6000
 
 
-async def test_a_payment_of_an_unknown_company_is_parked_and_the_rest_flows(ledger, make):
+async def test_a_payment_of_an_unknown_company_is_parked_and_the_rest_flows(ledger: Any, make: Any) -> None:
     stranger = make.of(company="nobody-mx")
     await ledger.tell_at_once(stranger.payment("P", "60.00"), make.payment("P", "60.00"))
     assert await ledger.parked() == ["company_unknown"]
     assert await ledger.unapplied("C1") == 6000
 
 
-async def test_remittance_in_another_currency_than_the_payment_is_refused(ledger, make):
+async def test_remittance_in_another_currency_than_the_payment_is_refused(ledger: Any, make: Any) -> None:
     await ledger.tell(make.payment("P", "60.00", remittance=[("F-1", Money.of("60.00", "USD"))]))
     assert await ledger.parked() == ["mixed_currencies"]
     assert await ledger.told(payments.PaymentReceived) == []
 
 
-async def test_a_changed_due_date_is_told_and_moves_no_money(ledger, make):
+async def test_a_changed_due_date_is_told_and_moves_no_money(ledger: Any, make: Any) -> None:
     from cobranza.contracts.invoicing import InvoiceChanged
 
     await ledger.tell(make.invoice("F-1", "60.00"))
@@ -247,7 +248,7 @@ async def test_a_changed_due_date_is_told_and_moves_no_money(ledger, make):
     assert await ledger.value("SELECT count(*) FROM journal_entry") == 1
 
 
-async def test_oldest_due_first_only_where_the_company_wants_it(ledger, make):
+async def test_oldest_due_first_only_where_the_company_wants_it(ledger: Any, make: Any) -> None:
     fifo = make.of(company="fifo-mx")
     for who in (make, fifo):
         await ledger.tell(
@@ -265,13 +266,13 @@ async def test_oldest_due_first_only_where_the_company_wants_it(ledger, make):
     assert {a.rule for a in await ledger.told(payments.PaymentAllocated)} == {"oldest-due@1"}
 
 
-async def test_oldest_due_first_reaches_an_invoice_that_comes_after_the_money(ledger, make):
+async def test_oldest_due_first_reaches_an_invoice_that_comes_after_the_money(ledger: Any, make: Any) -> None:
     fifo = make.of(company="fifo-mx")
     await ledger.tell(fifo.payment("P", "50.00"), fifo.invoice("F-1", "30.00"), fifo.invoice("F-2", "30.00"))
     assert (await ledger.open("F-1"), await ledger.open("F-2"), await ledger.unapplied("C1")) == (0, 1000, 0)
 
 
-async def test_an_amount_capped_by_its_remittance_never_spreads_onto_the_same_debt(ledger, make):
+async def test_an_amount_capped_by_its_remittance_never_spreads_onto_the_same_debt(ledger: Any, make: Any) -> None:
     fifo = make.of(company="fifo-mx")
     await ledger.tell(
         fifo.invoice("F-1", "30.00"),
@@ -281,7 +282,7 @@ async def test_an_amount_capped_by_its_remittance_never_spreads_onto_the_same_de
     assert (await ledger.open("F-1"), await ledger.open("F-2"), await ledger.unapplied("C1")) == (2000, 0, 1000)
 
 
-async def test_a_watermark_moves_forward_only(ledger):
+async def test_a_watermark_moves_forward_only(ledger: Any) -> Any:
     from cobranza.contracts.ingress import CashWatermark
 
     def watermark(day: int) -> CashWatermark:
@@ -292,7 +293,7 @@ async def test_a_watermark_moves_forward_only(ledger):
     assert [w.through_on.day for w in told] == [3, 4]
 
 
-async def test_a_control_total_is_kept_once(ledger):
+async def test_a_control_total_is_kept_once(ledger: Any) -> Any:
     from cobranza.contracts.ingress import ControlTotal
 
     def total(amount: str) -> ControlTotal:
@@ -308,7 +309,7 @@ async def test_a_control_total_is_kept_once(ledger):
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["one batch", "one by one"])
-async def test_a_batch_ends_as_its_events_one_by_one(ledger, make, at_once):
+async def test_a_batch_ends_as_its_events_one_by_one(ledger: Any, make: Any, at_once: Any) -> None:
     documents = [
         make.invoice("F-1", "60.00", "40.00"),
         make.of(customer="C2").invoice("F-2", "10.00"),

@@ -1,5 +1,7 @@
 """The database itself refuses what would break conservation, whoever writes."""
 
+from typing import Any
+
 import asyncpg
 import pytest
 
@@ -77,7 +79,7 @@ TRIES = [
 
 
 @pytest.mark.parametrize(("sql", "error"), TRIES)
-async def test_the_database_refuses(ledger, make, sql, error):
+async def test_the_database_refuses(ledger: Any, make: Any, sql: Any, error: Any) -> None:
     await ledger.tell(make.invoice("F-1", "100.00"), make.payment("P", "60.00", "F-1"), make.payment("Q", "5.00"))
     connection = await asyncpg.connect(ledger.app_url)
     try:
@@ -87,7 +89,7 @@ async def test_the_database_refuses(ledger, make, sql, error):
         await connection.close()
 
 
-async def test_a_planted_error_is_found_by_verify(ledger, make):
+async def test_a_planted_error_is_found_by_verify(ledger: Any, make: Any) -> None:
     await ledger.tell(make.invoice("F-1", "100.00"), make.payment("P", "60.00", "F-1"))
     assert await ledger.broken() == set()
     await ledger.run("UPDATE receivable SET allocated = allocated - 1")
@@ -95,7 +97,7 @@ async def test_a_planted_error_is_found_by_verify(ledger, make):
     assert await ledger.broken() == ledger.expected_broken
 
 
-async def test_a_planted_credit_is_found_by_verify(ledger, make):
+async def test_a_planted_credit_is_found_by_verify(ledger: Any, make: Any) -> None:
     await ledger.tell(make.payment("P", "60.00"))
     await ledger.run("UPDATE credit SET unapplied = unapplied + 1")
     ledger.expected_broken = {"credit_equals_receipts"}

@@ -5,6 +5,7 @@ import itertools
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -133,8 +134,8 @@ class Model:
 class LedgerMachine(RuleBasedStateMachine):
     """Invoicing's events come in the order of their key; banks' come as they like, and again."""
 
-    make_ledger = None
-    make = None
+    make_ledger: Any = None
+    make: Any = None
     numbers = itertools.count()
 
     def __init__(self) -> None:
@@ -144,15 +145,15 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = LedgerMachine.make_ledger(self.company)
         self.model = Model()
         self.free = list(NUMBERS)
-        self.asked = set()
+        self.asked: set[str] = set()
         self.ids = itertools.count(1)
-        self.waiting: list[tuple] = []
-        self.delivered: list[tuple] = []
+        self.waiting: list[tuple[Any, Any]] = []
+        self.delivered: list[tuple[str, Any]] = []
 
-    def by(self, customer: str):
+    def by(self, customer: str) -> Any:
         return LedgerMachine.make.of(company=self.company, customer=customer)
 
-    def tell(self, event, change) -> None:
+    def tell(self, event: Any, change: Any) -> None:
         record = self.ledger.record(event)
         topic_name = "erp.payments" if event.TYPE.startswith("erp.") else "cobranza.invoicing"
         self.runner.run(self.ledger.deliver(topic_name, [record]))
@@ -160,7 +161,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.delivered.append((topic_name, record))
 
     @initialize(customer=st.sampled_from(CUSTOMERS), parts=st.lists(AMOUNT, min_size=1, max_size=3))
-    def begin_with_one_invoice(self, customer, parts) -> None:
+    def begin_with_one_invoice(self, customer: Any, parts: Any) -> None:
         self.issue(customer, "MXN", parts)
 
     @precondition(lambda self: self.free)
@@ -169,14 +170,14 @@ class LedgerMachine(RuleBasedStateMachine):
         currency=st.sampled_from(["MXN", "MXN", "USD"]),
         parts=st.lists(AMOUNT, min_size=1, max_size=3),
     )
-    def issue(self, customer, currency, parts) -> None:
+    def issue(self, customer: Any, currency: Any, parts: Any) -> None:
         number = self.free.pop(0)
         event = self.by(customer).invoice(number, *parts, currency=currency)
         self.tell(event, lambda: self.model.issue(number, customer, currency, parts))
 
     @precondition(lambda self: self.model.debts.keys() - self.model.cancelled)
     @rule(data=st.data())
-    def cancel(self, data) -> None:
+    def cancel(self, data: Any) -> None:
         number = data.draw(st.sampled_from(sorted(self.model.debts.keys() - self.model.cancelled)))
         self.tell(self.by(self.model.payer[number]).cancel(number), lambda: self.model.cancel(number))
 
@@ -186,7 +187,7 @@ class LedgerMachine(RuleBasedStateMachine):
         parts=st.lists(st.tuples(st.sampled_from(NUMBERS), AMOUNT), max_size=2, unique_by=lambda part: part[0]),
         rest=MINOR,
     )
-    def credit(self, customer, currency, parts, rest) -> None:
+    def credit(self, customer: Any, currency: Any, parts: Any, rest: Any) -> None:
         id_ = f"N-{next(self.ids)}"
         sum_ = sum(minor(part) for _, part in parts) + rest
         total = f"{sum_ // 100}.{sum_ % 100:02d}"
@@ -203,7 +204,7 @@ class LedgerMachine(RuleBasedStateMachine):
         caps=st.lists(st.none() | AMOUNT, min_size=3, max_size=3),
         comes_late=st.booleans(),
     )
-    def pay(self, owner, currency, amount, names, caps, comes_late) -> None:
+    def pay(self, owner: Any, currency: Any, amount: Any, names: Any, caps: Any, comes_late: Any) -> None:
         id_ = f"P-{next(self.ids)}"
         capped = [(name, cap) for name, cap in zip(names, caps, strict=False) if cap is not None]
         bare = [(name, None) for name, cap in zip(names, caps, strict=False) if cap is None]
@@ -219,25 +220,25 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.asked - self.model.returned)
     @rule(data=st.data())
-    def reverse(self, data) -> None:
+    def reverse(self, data: Any) -> None:
         id_ = data.draw(st.sampled_from(sorted(self.asked - self.model.returned)))
         self.tell(self.by("C1").reversal(id_, on=date(2027, 1, 22)), lambda: self.model.give_back(id_))
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
-    def deliver_what_was_late(self, data) -> None:
+    def deliver_what_was_late(self, data: Any) -> None:
         place = data.draw(st.integers(0, len(self.waiting) - 1))
         self.tell(*self.waiting.pop(place))
 
     @precondition(lambda self: self.delivered)
     @rule(data=st.data())
-    def deliver_again(self, data) -> None:
+    def deliver_again(self, data: Any) -> None:
         topic_name, record = data.draw(st.sampled_from(self.delivered))
         self.runner.run(self.ledger.deliver(topic_name, [record, record]))
 
     @precondition(lambda self: self.delivered)
     @rule(data=st.data())
-    def deliver_again_to_a_forgetful_inbox(self, data) -> None:
+    def deliver_again_to_a_forgetful_inbox(self, data: Any) -> None:
         topic_name, record = data.draw(st.sampled_from(self.delivered))
         self.runner.run(self.ledger.run("DELETE FROM inbox"))
         self.runner.run(self.ledger.deliver(topic_name, [record]))
@@ -256,7 +257,7 @@ class LedgerMachine(RuleBasedStateMachine):
             expected[m.owner, m.currency] = expected.get((m.owner, m.currency), 0) + m.left
         assert credit == {key: left for key, left in expected.items() if left}
 
-    async def read(self) -> tuple[dict, dict, dict]:
+    async def read(self) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]]:
         mine = {"company": self.company}
         async with self.ledger.database.transaction() as tx:
             debts = await tx.execute("SELECT * FROM receivable WHERE company = :company", mine)
@@ -279,7 +280,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert (broken, parked) == (set(), [])
 
 
-def test_the_ledger_equals_a_plain_one(shared_ledger, make):
+def test_the_ledger_equals_a_plain_one(shared_ledger: Any, make: Any) -> None:
     LedgerMachine.make_ledger = staticmethod(shared_ledger)
     LedgerMachine.make = make
     run_state_machine_as_test(

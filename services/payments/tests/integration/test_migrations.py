@@ -6,7 +6,7 @@ from cobranza.chassis.testing import FreshDatabase
 SCRIPTS = "cobranza.payments:migrations"
 
 
-def test_revisions_and_tables_agree_and_go_down_and_up(fresh_database: FreshDatabase):
+def test_revisions_and_tables_agree_and_go_down_and_up(fresh_database: FreshDatabase) -> None:
     urls = fresh_database("payments", lambda url: migrations.upgrade(SCRIPTS, url))
     migrations.check(SCRIPTS, urls.owner_url)
     migrations.downgrade(SCRIPTS, urls.owner_url)

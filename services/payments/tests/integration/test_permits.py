@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -17,12 +18,18 @@ NOTICE = UUID(int=1)
 
 
 @pytest.fixture
-def ask(ledger, make):
+def ask(ledger: Any, make: Any) -> Any:
     gatekeeper = Gatekeeper(ledger.context.companies, 6)
 
     async def ask(
-        *numbers, notice_id=NOTICE, attempt=1, company="acme-mx", customer="C1", purpose="dunning", **conditions
-    ):
+        *numbers: Any,
+        notice_id: Any = NOTICE,
+        attempt: Any = 1,
+        company: Any = "acme-mx",
+        customer: Any = "C1",
+        purpose: Any = "dunning",
+        **conditions: Any,
+    ) -> Any:
         request = NoticePermitRequest(
             notice_id=notice_id,
             attempt=attempt,
@@ -38,15 +45,15 @@ def ask(ledger, make):
     return ask
 
 
-def reasons(answer) -> list[str]:
+def reasons(answer: Any) -> list[str]:
     return [refusal.reason for refusal in answer.refusals]
 
 
-def lines(amount: str, receivable_id) -> tuple[dunning.ReceivableAmount, ...]:
+def lines(amount: str, receivable_id: Any) -> tuple[dunning.ReceivableAmount, ...]:
     return (dunning.ReceivableAmount(receivable_id=receivable_id, amount=Money.of(amount, "MXN")),)
 
 
-def promise(receivable_id, amount: str, **changes) -> dunning.PromiseMade:
+def promise(receivable_id: Any, amount: str, **changes: Any) -> dunning.PromiseMade:
     return dunning.PromiseMade(
         company="acme-mx", customer="C1", promise_id=UUID(int=3), case_id=UUID(int=4),
         lines=lines(amount, receivable_id), amount=Money.of(amount, "MXN"), promised_on=date(2027, 1, 20),
@@ -54,7 +61,7 @@ def promise(receivable_id, amount: str, **changes) -> dunning.PromiseMade:
     )  # fmt: skip
 
 
-def hold(**changes) -> dunning.HoldPlaced:
+def hold(**changes: Any) -> dunning.HoldPlaced:
     return dunning.HoldPlaced(
         **{
             "company": "acme-mx", "customer": "C1", "hold_id": UUID(int=2), "scope": "customer",
@@ -63,7 +70,7 @@ def hold(**changes) -> dunning.HoldPlaced:
     )  # fmt: skip
 
 
-async def test_what_is_open_may_be_claimed_for_fifteen_seconds(ledger, make, ask):
+async def test_what_is_open_may_be_claimed_for_fifteen_seconds(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "100.00"), make.payment("P", "30.00", "F-1"))
     await ledger.caught_up()
     answer = await ask("F-1")
@@ -75,7 +82,7 @@ async def test_what_is_open_may_be_claimed_for_fifteen_seconds(ledger, make, ask
     assert (answer.claimed, answer.credit) == (Money.of("70.00", "MXN"), Money.zero("MXN"))
 
 
-async def test_the_same_question_gets_the_stored_answer(ledger, make, ask):
+async def test_the_same_question_gets_the_stored_answer(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "100.00"), make.payment("Q", "1.00"))
     await ledger.caught_up()
     first = await ask("F-1")
@@ -86,7 +93,7 @@ async def test_the_same_question_gets_the_stored_answer(ledger, make, ask):
         await ask("F-1", customer="C2")
 
 
-async def test_a_refusal_is_stored_too(ledger, make, ask):
+async def test_a_refusal_is_stored_too(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "100.00"), hold())
     await ledger.caught_up()
     first = await ask("F-1")
@@ -94,20 +101,20 @@ async def test_a_refusal_is_stored_too(ledger, make, ask):
     assert await ask("F-1") == first
 
 
-async def test_settled_is_final_even_when_facts_are_stale(ledger, make, ask):
+async def test_settled_is_final_even_when_facts_are_stale(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "100.00"), make.payment("P", "100.00", "F-1"))
     answer = await ask("F-1")
     assert (reasons(answer), answer.granted, answer.is_transient) == (["settled"], False, False)
 
 
-async def test_a_settled_line_drops_out_and_the_rest_is_granted(ledger, make, ask):
+async def test_a_settled_line_drops_out_and_the_rest_is_granted(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "100.00"), make.invoice("F-2", "50.00"), make.payment("P", "100.00", "F-1"))
     await ledger.caught_up()
     answer = await ask("F-1", "F-2")
     assert (answer.granted, reasons(answer), [line.number for line in answer.lines]) == (True, ["settled"], ["F-2"])
 
 
-async def test_a_receivable_not_known_yet_is_asked_again_later(ledger, make, ask):
+async def test_a_receivable_not_known_yet_is_asked_again_later(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "100.00"))
     await ledger.caught_up()
     answer = await ask("F-1", "F-2")
@@ -116,13 +123,13 @@ async def test_a_receivable_not_known_yet_is_asked_again_later(ledger, make, ask
     )  # fmt: skip
 
 
-async def test_the_receivable_of_another_customer_is_unknown(ledger, make, ask):
+async def test_the_receivable_of_another_customer_is_unknown(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "100.00"))
     await ledger.caught_up()
     assert reasons(await ask("F-1", customer="C2")) == ["unknown_receivable"]
 
 
-async def test_a_hold_stops_until_its_last_day(ledger, make, ask, business_clock):
+async def test_a_hold_stops_until_its_last_day(ledger: Any, make: Any, ask: Any, business_clock: Any) -> None:
     await ledger.tell(make.invoice("F-1", "100.00"), hold(until_on=date(2027, 1, 4)))
     await ledger.caught_up()
     assert reasons(await ask("F-1")) == ["on_hold"]
@@ -132,7 +139,7 @@ async def test_a_hold_stops_until_its_last_day(ledger, make, ask, business_clock
     assert (await ask("F-1", attempt=3)).granted
 
 
-async def test_a_hold_on_one_receivable_leaves_the_others(ledger, make, ask):
+async def test_a_hold_on_one_receivable_leaves_the_others(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "100.00"), make.invoice("F-2", "50.00"))
     await ledger.tell(hold(scope="receivable", receivable_ids=(make.receivable_id("F-1"),)))
     await ledger.caught_up()
@@ -140,7 +147,7 @@ async def test_a_hold_on_one_receivable_leaves_the_others(ledger, make, ask):
     assert ([line.number for line in answer.lines], reasons(answer)) == (["F-2"], ["on_hold"])
 
 
-async def test_a_promise_lowers_the_claim_and_its_own_reminder_passes_it(ledger, make, ask):
+async def test_a_promise_lowers_the_claim_and_its_own_reminder_passes_it(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "100.00"), promise(make.receivable_id("F-1"), "40.00"))
     await ledger.caught_up()
     (line,) = (await ask("F-1")).lines
@@ -149,14 +156,14 @@ async def test_a_promise_lowers_the_claim_and_its_own_reminder_passes_it(ledger,
     assert (str(line.promised), str(line.claimable)) == ("0.00", "100.00")
 
 
-async def test_a_promise_of_all_stops_the_notice(ledger, make, ask):
+async def test_a_promise_of_all_stops_the_notice(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "100.00"), promise(make.receivable_id("F-1"), "100.00"))
     await ledger.caught_up()
     answer = await ask("F-1")
     assert (reasons(answer), answer.refusals[0].hold) == (["on_hold"], "promise")
 
 
-async def test_a_promise_of_a_plan_is_counted_once(ledger, make, ask):
+async def test_a_promise_of_a_plan_is_counted_once(ledger: Any, make: Any, ask: Any) -> None:
     receivable_id = make.receivable_id("F-1")
     plan = dunning.PlanAgreed(
         company="acme-mx", customer="C1", plan_id=UUID(int=6), case_id=UUID(int=4), lines=lines("30.00", receivable_id),
@@ -171,7 +178,9 @@ async def test_a_promise_of_a_plan_is_counted_once(ledger, make, ask):
     assert str(line.claimable) == "100.00"
 
 
-async def test_a_rejected_dispute_returns_after_its_grace(ledger, make, ask, business_clock):
+async def test_a_rejected_dispute_returns_after_its_grace(
+    ledger: Any, make: Any, ask: Any, business_clock: Any
+) -> None:
     dispute = {
         "company": "acme-mx", "customer": "C1", "dispute_id": UUID(int=7), "receivable_id": make.receivable_id("F-1"),
         "amount": Money.of("8.00", "MXN"), "kind": "price", "opened_on": date(2027, 1, 15),
@@ -192,7 +201,7 @@ async def test_a_rejected_dispute_returns_after_its_grace(ledger, make, ask, bus
     assert str((await ask("F-1", attempt=3)).lines[0].claimable) == "58.00"
 
 
-async def test_credit_covers_the_oldest_once_and_the_rest_is_netted(ledger, make, ask):
+async def test_credit_covers_the_oldest_once_and_the_rest_is_netted(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(
         make.invoice("OLD", "30.00", due_on=date(2027, 1, 10)),
         make.invoice("NEW", "100.00", due_on=date(2027, 1, 11)),
@@ -205,21 +214,21 @@ async def test_credit_covers_the_oldest_once_and_the_rest_is_netted(ledger, make
     assert (answer.credit, answer.claimed) == (Money.of("20.00", "MXN"), Money.of("80.00", "MXN"))
 
 
-async def test_credit_in_another_currency_covers_nothing(ledger, make, ask):
+async def test_credit_in_another_currency_covers_nothing(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "30.00"), make.payment("P", "50.00", currency="USD"))
     await ledger.caught_up()
     answer = await ask("F-1")
     assert (answer.granted, answer.credit) == (True, Money.zero("MXN"))
 
 
-async def test_any_credit_stops_where_the_policy_holds_on_it(ledger, make, ask):
+async def test_any_credit_stops_where_the_policy_holds_on_it(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "30.00"), make.payment("P", "0.01"))
     await ledger.caught_up()
     assert reasons(await ask("F-1", unapplied="hold")) == ["covered_by_credit"]
     assert (await ask("F-1", attempt=2)).claimed == Money.of("29.99", "MXN")
 
 
-async def test_holds_not_read_lately_refuse_for_the_moment(ledger, make, ask):
+async def test_holds_not_read_lately_refuse_for_the_moment(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "30.00"))
     never = await ask("F-1")
     await ledger.caught_up()
@@ -230,7 +239,7 @@ async def test_holds_not_read_lately_refuse_for_the_moment(ledger, make, ask):
     assert [(reasons(answer), answer.is_transient) for answer in (never, late)] == [(["holds_stale"], True)] * 2
 
 
-async def test_cash_must_be_known_where_the_company_has_a_feed(ledger, make, ask):
+async def test_cash_must_be_known_where_the_company_has_a_feed(ledger: Any, make: Any, ask: Any) -> None:
     fed = make.of(company="fed-mx")
     await ledger.tell(fed.invoice("F-1", "30.00"))
     await ledger.caught_up()
@@ -250,13 +259,13 @@ async def test_cash_must_be_known_where_the_company_has_a_feed(ledger, make, ask
     assert (await ask("F-1", attempt=4, company="fed-mx")).granted  # the policy asks for no day
 
 
-async def test_cash_is_not_asked_about_without_a_feed(ledger, make, ask):
+async def test_cash_is_not_asked_about_without_a_feed(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "30.00"))
     await ledger.caught_up()
     assert (await ask("F-1", cash_through=date(2027, 1, 3))).granted
 
 
-async def test_a_control_total_that_differs_stops_where_it_is_required(ledger, make, ask):
+async def test_a_control_total_that_differs_stops_where_it_is_required(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "30.00"))
     await ledger.tell(
         ingress.ControlTotal(
@@ -272,7 +281,7 @@ async def test_a_control_total_that_differs_stops_where_it_is_required(ledger, m
     assert (await ask("F-1", attempt=3, control_total="required")).granted
 
 
-async def test_input_that_invoicing_parked_holds_its_customer_only(ledger, make, ask):
+async def test_input_that_invoicing_parked_holds_its_customer_only(ledger: Any, make: Any, ask: Any) -> None:
     parked = {"company": "acme-mx", "input_id": UUID(int=9), "event_type": "erp.invoice-issued.v1", "customer": "C1"}
     instant = datetime(2027, 1, 4, tzinfo=UTC)
     await ledger.tell(make.invoice("F-1", "30.00"), make.of(customer="C2").invoice("F-2", "30.00"))
@@ -284,32 +293,32 @@ async def test_input_that_invoicing_parked_holds_its_customer_only(ledger, make,
     assert (await ask("F-1", attempt=2)).granted
 
 
-async def test_a_payment_that_is_parked_here_holds_its_customer(ledger, make, ask):
+async def test_a_payment_that_is_parked_here_holds_its_customer(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "30.00"), make.payment("P", "1.00"), make.payment("P", "2.00"))
     await ledger.caught_up()
     assert await ledger.parked() == ["payment_conflict"]
     assert reasons(await ask("F-1")) == ["input_parked"]
 
 
-async def test_a_ledger_that_does_not_balance_asks_nobody_for_money(ledger, make, ask):
+async def test_a_ledger_that_does_not_balance_asks_nobody_for_money(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "30.00"))
     await ledger.caught_up()
     await ledger.run("UPDATE ledger_stop SET stopped = true")
     assert reasons(await ask("F-1")) == ["ledger_stopped"]
 
 
-async def test_receivables_in_two_currencies_are_refused(ledger, make, ask):
+async def test_receivables_in_two_currencies_are_refused(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "30.00"), make.invoice("F-2", "30.00", currency="USD"))
     with pytest.raises(MixedCurrenciesError):
         await ask("F-1", "F-2")
 
 
-async def test_an_unknown_company_is_refused(ask):
+async def test_an_unknown_company_is_refused(ask: Any) -> None:
     with pytest.raises(UnknownCompanyError):
         await ask("F-1", company="nobody-mx")
 
 
-async def test_a_permit_waits_for_a_payment_that_is_being_booked(ledger, make, ask):
+async def test_a_permit_waits_for_a_payment_that_is_being_booked(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "30.00"))
     await ledger.caught_up()
     async with ledger.database.transaction() as paying:
@@ -323,7 +332,7 @@ async def test_a_permit_waits_for_a_payment_that_is_being_booked(ledger, make, a
     assert (await asked).granted
 
 
-async def test_twenty_questions_at_once_get_one_answer(ledger, make, ask):
+async def test_twenty_questions_at_once_get_one_answer(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "30.00"))
     await ledger.caught_up()
     answers = await asyncio.gather(*(ask("F-1") for _ in range(20)))
@@ -331,7 +340,7 @@ async def test_twenty_questions_at_once_get_one_answer(ledger, make, ask):
     assert await ledger.value("SELECT count(*) FROM permit") == 1
 
 
-async def test_a_notice_handed_over_is_audited(ledger, make, ask):
+async def test_a_notice_handed_over_is_audited(ledger: Any, make: Any, ask: Any) -> Any:
     await ledger.tell(make.invoice("F-1", "30.00"))
     await ledger.caught_up()
     answer = await ask("F-1")

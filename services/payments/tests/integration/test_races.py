@@ -1,21 +1,24 @@
 """Money and documents that arrive at the same moment, on two topics and under two customers."""
 
 import asyncio
+from typing import Any
 
 from cobranza.chassis.streams import Event
-from cobranza.contracts.envelope import decode
+from cobranza.contracts.envelope import Envelope, decode
 from cobranza.payments.use_cases import Bookkeeper
 
 PAIRS = 40
 
 
-async def test_a_payment_and_the_invoice_it_names_never_miss_each_other(ledger, make):
+async def test_a_payment_and_the_invoice_it_names_never_miss_each_other(ledger: Any, make: Any) -> None:
     bookkeeper = Bookkeeper(ledger.context.companies)
     parent = make.of(customer="PARENT")
 
-    async def book(payload) -> None:
+    async def book(payload: Any) -> None:
         record = ledger.record(payload)
-        event = Event.of(decode(record.key, record.headers, record.value, strict=True), offset=0)
+        decoded = decode(record.key, record.headers, record.value, strict=True)
+        assert isinstance(decoded, Envelope)
+        event = Event.of(decoded, offset=0)
         async with ledger.database.transaction(event.cause) as tx:
             await bookkeeper.accept(tx, event)
 

@@ -1,6 +1,7 @@
 """Every event payments reads, delivered twice and out of order, leaves what one delivery in order leaves."""
 
 from datetime import UTC, date, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -16,7 +17,7 @@ IDS = {name: UUID(int=number) for number, name in enumerate(("case", "hold", "pr
 INSTANT = datetime(2027, 1, 4, 15, tzinfo=UTC)
 
 
-def of_customers(make):
+def of_customers(make: Any) -> Any:
     return [
         invoicing.CustomerChanged(
             company=ACME, customer="C1", revision=revision, name="Uno", country="MX", language="es-MX",
@@ -26,7 +27,7 @@ def of_customers(make):
     ]  # fmt: skip
 
 
-def of_documents(make):
+def of_documents(make: Any) -> Any:
     parked = {"company": ACME, "input_id": UUID(int=9), "event_type": "erp.invoice-issued.v1", "customer": "C1"}
     return [
         make.invoice("F-1", "60.00", "40.00"),
@@ -51,7 +52,7 @@ def of_documents(make):
     ]  # fmt: skip
 
 
-def of_money(make):
+def of_money(make: Any) -> Any:
     return [
         make.payment("P-1", "30.00", "F-1"),
         make.reversal("P-1"),
@@ -67,7 +68,7 @@ def of_money(make):
     ]  # fmt: skip
 
 
-def of_dunning(make):
+def of_dunning(make: Any) -> Any:
     receivable = make.receivable_id("F-1")
     case = {"company": ACME, "customer": "C1", "case_id": IDS["case"]}
     lines = (dunning.ReceivableAmount(receivable_id=receivable, amount=ONE),)
@@ -110,7 +111,7 @@ def of_dunning(make):
     ]  # fmt: skip
 
 
-def of_notices(make):
+def of_notices(make: Any) -> Any:
     return [
         notifications.NoticeSent(
             company=ACME, notice_id=UUID(int=5), customer="C1", purpose="dunning", channel="email", attempt=1,
@@ -123,13 +124,13 @@ TOPICS = [of_customers, of_documents, of_money, of_dunning, of_notices]
 
 
 @pytest.fixture
-async def two(ledger, shared_ledger):
+async def two(ledger: Any, shared_ledger: Any) -> Any:
     other = shared_ledger(ACME)
     yield ledger, other
     await other.database.close()
 
 
-async def prepare(ledger) -> None:
+async def prepare(ledger: Any) -> None:
     await ledger.run(
         """
         INSERT INTO permit (notice_id, attempt, company, customer, granted, asked_at, expires_at, lines, refusals)
@@ -141,7 +142,7 @@ async def prepare(ledger) -> None:
 
 
 @pytest.mark.parametrize("events", TOPICS, ids=[t.__name__.removeprefix("of_") for t in TOPICS])
-async def test_twice_and_out_of_order_is_as_once_and_in_order(two, make, events):
+async def test_twice_and_out_of_order_is_as_once_and_in_order(two: Any, make: Any, events: Any) -> None:
     once, often = two
     told = events(make)
     for ledger in two:
@@ -160,7 +161,7 @@ async def test_twice_and_out_of_order_is_as_once_and_in_order(two, make, events)
     assert await often.parked() == []
 
 
-async def test_an_older_event_after_a_younger_one_changes_nothing(two, make):
+async def test_an_older_event_after_a_younger_one_changes_nothing(two: Any, make: Any) -> None:
     ledger, _ = two
     placed, released, *_ = of_dunning(make)
     first, second = ledger.record(placed), ledger.record(released)
@@ -169,7 +170,7 @@ async def test_an_older_event_after_a_younger_one_changes_nothing(two, make):
     assert await ledger.value("SELECT count(*) FROM stop") == 0
 
 
-async def test_an_invoice_cancelled_before_it_is_known_is_never_owed(two, make):
+async def test_an_invoice_cancelled_before_it_is_known_is_never_owed(two: Any, make: Any) -> None:
     ledger, _ = two
     issued, cancelled = ledger.record(make.invoice("F-1")), ledger.record(make.cancel("F-1"))
     await ledger.deliver("cobranza.invoicing", [cancelled])
@@ -177,7 +178,7 @@ async def test_an_invoice_cancelled_before_it_is_known_is_never_owed(two, make):
     assert await ledger.value("SELECT count(*) FROM receivable") == 0
 
 
-async def test_a_reversal_before_its_payment_ends_as_after_it(two, make):
+async def test_a_reversal_before_its_payment_ends_as_after_it(two: Any, make: Any) -> None:
     ledger, other = two
     payment, reversal = make.payment("P", "30.00", "F-1"), make.reversal("P")
     await ledger.tell(make.invoice("F-1", "60.00"), payment, reversal)
@@ -190,7 +191,7 @@ async def test_a_reversal_before_its_payment_ends_as_after_it(two, make):
     ]
 
 
-async def test_a_payment_before_its_invoice_ends_as_after_it(two, make):
+async def test_a_payment_before_its_invoice_ends_as_after_it(two: Any, make: Any) -> None:
     ledger, other = two
     invoice, first, second = (
         make.invoice("F-1", "60.00"),
@@ -205,6 +206,6 @@ async def test_a_payment_before_its_invoice_ends_as_after_it(two, make):
     assert [row[:-1] for row in mine["credit"]] == [row[:-1] for row in theirs["credit"]]
 
 
-def test_every_topic_that_payments_reads_is_repeated_here(ledger, make):
+def test_every_topic_that_payments_reads_is_repeated_here(ledger: Any, make: Any) -> None:
     told = {TOPIC_OF[event.TYPE] for events in TOPICS for event in events(make)}
     assert told == {agent.topic for agent in agents(ledger.context)}

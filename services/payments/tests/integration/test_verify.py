@@ -1,6 +1,7 @@
 """`cobranza payments verify` tells whether the ledger balances, and stops permits when it does not."""
 
 import json
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -12,12 +13,12 @@ from cobranza.payments.scheduler import jobs
 
 
 @pytest.fixture
-def verify(ledger, monkeypatch, tmp_path):
+def verify(ledger: Any, monkeypatch: Any, tmp_path: Any) -> Any:
     monkeypatch.setenv("PAYMENTS_DATABASE_URL", ledger.app_url)
     monkeypatch.setenv("KAFKA_BOOTSTRAP", "127.0.0.1:1")
     monkeypatch.setenv("COBRANZA_COMPANIES", str(tmp_path / "companies.yaml"))
 
-    async def verify(*options: str):
+    async def verify(*options: str) -> Any:
         import asyncio
 
         return await asyncio.to_thread(CliRunner().invoke, commands, ["verify", *options])
@@ -25,7 +26,7 @@ def verify(ledger, monkeypatch, tmp_path):
     return verify
 
 
-async def test_a_ledger_in_balance_is_told_check_by_check(ledger, make, verify):
+async def test_a_ledger_in_balance_is_told_check_by_check(ledger: Any, make: Any, verify: Any) -> None:
     await ledger.tell(make.invoice("F-1", "60.00"), make.payment("P", "70.00", "F-1"), make.reversal("P"))
     result = await verify("--json")
     assert result.exit_code == 0, result.output
@@ -33,7 +34,9 @@ async def test_a_ledger_in_balance_is_told_check_by_check(ledger, make, verify):
     assert await ledger.value("SELECT stopped FROM ledger_stop") is False
 
 
-async def test_a_planted_error_ends_with_one_and_stops_permits_until_it_is_mended(ledger, make, verify):
+async def test_a_planted_error_ends_with_one_and_stops_permits_until_it_is_mended(
+    ledger: Any, make: Any, verify: Any
+) -> None:
     await ledger.tell(make.invoice("F-1", "60.00"))
     await ledger.run("UPDATE receivable SET credited = 1")
     result = await verify()
@@ -45,7 +48,7 @@ async def test_a_planted_error_ends_with_one_and_stops_permits_until_it_is_mende
     assert await ledger.value("SELECT stopped FROM ledger_stop") is False
 
 
-async def test_the_worker_checks_and_gauges_by_itself(ledger, make):
+async def test_the_worker_checks_and_gauges_by_itself(ledger: Any, make: Any) -> None:
     await ledger.tell(make.invoice("F-1", "60.00"), make.payment("P", "0.50"))
     await ledger.run("UPDATE receivable SET credited = 1")
     check, gauge = jobs(ledger.context)

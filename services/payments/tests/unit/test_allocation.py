@@ -1,6 +1,7 @@
 """Cash application by itself: whatever is paid and owed, no unit is lost, made or taken twice."""
 
 from datetime import date, timedelta
+from typing import Any
 from uuid import UUID
 
 from hypothesis import given
@@ -12,7 +13,7 @@ from cobranza.payments.domain.ledger import Receivable, oldest_first
 DAY = date(2027, 1, 1)
 
 
-def debt(number: int, open_: int, *, due: int = 0, kind: str = "invoice") -> Receivable:
+def debt(number: int, open_: int, *, due: int = 0, kind: Any = "invoice") -> Receivable:
     return Receivable(
         company="acme-mx", receivable_id=UUID(int=number), customer="C1", invoice_id=UUID(int=number), instalment=1,
         number=str(number), kind=kind, currency="MXN", issued=open_ + 5, credited=5, issued_on=DAY,
@@ -26,7 +27,7 @@ DEBTS = st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 5)), max_size=6)
 
 
 @given(available=st.integers(0, 5000), debts=DEBTS, data=st.data())
-def test_shares_are_bounded_by_the_money_the_debts_and_what_was_named(available, debts, data):
+def test_shares_are_bounded_by_the_money_the_debts_and_what_was_named(available: Any, debts: Any, data: Any) -> None:
     claims = [
         Claim(
             tuple(data.draw(st.lists(st.sampled_from(debts), unique=True))), data.draw(st.none() | st.integers(0, 900))
@@ -44,7 +45,7 @@ def test_shares_are_bounded_by_the_money_the_debts_and_what_was_named(available,
 
 
 @given(available=st.integers(0, 5000), debts=DEBTS)
-def test_oldest_first_leaves_at_most_one_debt_half_paid_and_none_older_open(available, debts):
+def test_oldest_first_leaves_at_most_one_debt_half_paid_and_none_older_open(available: Any, debts: Any) -> None:
     shares = share_oldest_first(available, debts)
     assert sum(shares.values()) == min(available, sum(d.open for d in debts))
     left = [d.open - shares.get(d.receivable_id, 0) for d in oldest_first(debts)]
@@ -54,11 +55,11 @@ def test_oldest_first_leaves_at_most_one_debt_half_paid_and_none_older_open(avai
     )
 
 
-def test_charges_come_after_principal():
+def test_charges_come_after_principal() -> None:
     charge, principal = debt(1, 500, due=0, kind="late_charge"), debt(2, 3000, due=9)
     assert share_oldest_first(3100, [charge, principal]) == {UUID(int=2): 3000, UUID(int=1): 100}
 
 
-def test_two_lines_for_one_invoice_add_up():
+def test_two_lines_for_one_invoice_add_up() -> None:
     one = debt(1, 1000)
     assert share_by_reference(900, [Claim((one,), 300), Claim((one,), 400)]) == {UUID(int=1): 700}

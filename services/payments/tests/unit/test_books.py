@@ -1,6 +1,7 @@
 """Books in memory: each step balances, versions rise once, a reversal is exact."""
 
 from datetime import date
+from typing import Any
 from uuid import UUID, uuid5
 
 from hypothesis import given
@@ -25,12 +26,12 @@ def receipt(amount: int) -> Receipt:
     )  # fmt: skip
 
 
-def posting(books: Books, number: int, kind: str = "any"):
+def posting(books: Books, number: int, kind: str = "any") -> Any:
     return books.posting(company="acme-mx", cause_id=UUID(int=1000 + number), kind=kind, effective_on=DAY)
 
 
 @given(issued=st.lists(st.integers(1, 1000), min_size=1, max_size=4), parts=st.lists(st.integers(1, 1000), max_size=4))
-def test_money_in_and_back_leaves_everything_as_it_was(issued, parts):
+def test_money_in_and_back_leaves_everything_as_it_was(issued: Any, parts: Any) -> None:
     books = Books()
     first = posting(books, 1)
     for number, amount in enumerate(issued):
@@ -57,7 +58,7 @@ def test_money_in_and_back_leaves_everything_as_it_was(issued, parts):
     assert len(ids) == len(set(ids))
 
 
-def test_a_version_rises_once_per_cause_however_many_steps():
+def test_a_version_rises_once_per_cause_however_many_steps() -> None:
     books = Books()
     first = posting(books, 1)
     first.issue(receivable(1, 100))
@@ -67,7 +68,7 @@ def test_a_version_rises_once_per_cause_however_many_steps():
     assert (told.version, told.open) == (1, 80)
 
 
-def test_nothing_is_told_of_what_did_not_change():
+def test_nothing_is_told_of_what_did_not_change() -> None:
     books = Books(receivables=[receivable(1, 100)], receipts=[receipt(50)])
     step = posting(books, 1)
     step.move_due(UUID(int=1), DAY)

@@ -1,6 +1,7 @@
 """The gates by themselves: whatever the facts, no more is claimed than is open, and doubt sends nothing."""
 
 from datetime import date
+from typing import Any
 from uuid import UUID
 
 from hypothesis import given
@@ -45,7 +46,7 @@ QUESTIONS = st.builds(
 
 
 @given(QUESTIONS)
-def test_no_more_is_claimed_than_is_open_and_every_receivable_is_answered(question):
+def test_no_more_is_claimed_than_is_open_and_every_receivable_is_answered(question: Any) -> None:
     verdict = judge(question)
     assert all(0 < line.amount <= line.receivable.open for line in verdict.lines)
     assert verdict.granted == bool(verdict.lines)
@@ -59,7 +60,7 @@ def test_no_more_is_claimed_than_is_open_and_every_receivable_is_answered(questi
 
 
 @given(QUESTIONS)
-def test_credit_is_consumed_once(question):
+def test_credit_is_consumed_once(question: Any) -> None:
     verdict = judge(question)
     if verdict.granted and not question.credit_stops:
         covered = [r.receivable_id for r in verdict.refusals if r.reason == Reason.COVERED_BY_CREDIT]
@@ -68,7 +69,7 @@ def test_credit_is_consumed_once(question):
         assert (spent == 0) == (not covered)
 
 
-def ask(*debts: Receivable, **changes):
+def ask(*debts: Receivable, **changes: Any) -> Any:
     facts = {
         "purpose": "dunning", "receivable_ids": [d.receivable_id for d in debts],
         "receivables": {d.receivable_id: d for d in debts}, "stops": (), "unapplied": 0, "credit_stops": False,
@@ -77,7 +78,7 @@ def ask(*debts: Receivable, **changes):
     return judge(Question(**{**facts, **changes}))
 
 
-def test_a_reminder_of_a_promise_passes_the_promise_but_no_hold():
+def test_a_reminder_of_a_promise_passes_the_promise_but_no_hold() -> None:
     promise = Stop(kind="promise", receivable_id=None, amount=100, reason="promise", until_on=None)
     hold = Stop(kind="hold", receivable_id=None, amount=None, reason="insolvency", until_on=None)
     assert ask(debt(1, 100), stops=[promise], purpose="promise_reminder").granted
@@ -85,13 +86,13 @@ def test_a_reminder_of_a_promise_passes_the_promise_but_no_hold():
     assert (refusal.reason, refusal.hold) == (Reason.ON_HOLD, "insolvency")
 
 
-def test_credit_that_covers_all_that_may_be_asked_leaves_no_notice():
+def test_credit_that_covers_all_that_may_be_asked_leaves_no_notice() -> None:
     dispute = Stop(kind="dispute", receivable_id=None, amount=8, reason="dispute", until_on=None)
     verdict = ask(debt(1, 58), stops=[dispute], unapplied=50)
     assert [refusal.reason for refusal in verdict.refusals] == [Reason.COVERED_BY_CREDIT]
 
 
-def test_doubts_are_told_only_when_something_is_left_to_ask():
+def test_doubts_are_told_only_when_something_is_left_to_ask() -> None:
     doubts = frozenset({Reason.CASH_STALE})
     assert [r.reason for r in ask(debt(1, 0), doubts=doubts).refusals] == [Reason.SETTLED]
     assert [r.reason for r in ask(debt(1, 0), debt(2, 5), doubts=doubts).refusals] == [

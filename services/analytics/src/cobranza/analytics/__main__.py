@@ -11,6 +11,7 @@ from cobranza.analytics.invariants import INVARIANTS
 from cobranza.analytics.scheduler import jobs
 from cobranza.analytics.settings import AnalyticsSettings
 from cobranza.analytics.tables import metadata
+from cobranza.chassis import page
 from cobranza.chassis.service import Service
 
 SERVICE: Final = Service(
@@ -21,5 +22,6 @@ SERVICE: Final = Service(
     agents=agents,
     jobs=jobs,
     commands=COMMANDS,
+    pages=(page.Link(label="Today", href="/analytics/"), page.Link(label="Portfolio", href="/analytics/portfolio")),
     invariants=INVARIANTS,
 )

@@ -36,9 +36,7 @@ class Seen:
         before, now = other.today.caught_up_at, self.today.caught_up_at
         if replace(self.today, caught_up_at=None) != replace(other.today, caught_up_at=None):
             return True
-        return now is not None and (
-            before is None or (now - before).total_seconds() >= _TELL_AGE_EVERY_SECONDS
-        )
+        return now is not None and (before is None or (now - before).total_seconds() >= _TELL_AGE_EVERY_SECONDS)
 
 
 def freshness_of(caught_up_at: datetime | None, *, now: datetime) -> Freshness:
@@ -51,8 +49,10 @@ def freshness_of(caught_up_at: datetime | None, *, now: datetime) -> Freshness:
 class Live:
     """Reads the figures of every watched company and tells those who watch when they change."""
 
-    def __init__(self, read: Callable[[str], Awaitable[Today]], *, every_seconds: float = _LOOK_EVERY_SECONDS) -> None:
-        """Args: `read` gives the figures of a company."""
+    def __init__(
+        self, read: Callable[[str, Today | None], Awaitable[Today]], *, every_seconds: float = _LOOK_EVERY_SECONDS
+    ) -> None:
+        """Args: `read` gives the figures of a company, knowing those it gave before."""
         self._read = read
         self._every_seconds = every_seconds
         self._watchers: Counter[str] = Counter()
@@ -99,10 +99,10 @@ class Live:
         before = self._latest.get(company)
         today = before.today if before is not None else None
         try:
-            today = await self._read(company)
+            today = await self._read(company, today)
         except Exception as error:
             if not is_transient(error):
                 raise
             # The database is away: what was last seen stays, and grows stale.
-        if today is not None:
+        if today is not None and company in self._watchers:
             self._latest[company] = Seen(today, freshness_of(today.caught_up_at, now=clock.utc_now()))
