@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import toy_service as toy
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from cobranza.chassis import metrics
 from cobranza.chassis.database import Database
+from cobranza.chassis.ids import new_id
 from cobranza.chassis.streams import Agent
 from cobranza.chassis.streams.transport import Consumer
 from cobranza.chassis.streams.worker import StreamWorker
-from cobranza.contracts.envelope import encode
+from cobranza.contracts.envelope import Envelope, encode
+from cobranza.contracts.identifiers import EventId
+from cobranza.contracts.invoicing import CustomerChanged
+
+CUSTOMERS = "cobranza.customers"
 
 
 @pytest.fixture
@@ -50,8 +58,8 @@ def _send(bootstrap: str, numbers: range, *, sequence: int = 1) -> None:
     producer.close()
 
 
-def _rewinds() -> float:
-    return metrics.CHASSIS.counter("position_rewinds_total").labels(topic=toy.TOPIC)._value.get()
+def _count(name: str, topic: str) -> float:
+    return float(metrics.CHASSIS.counter(name).labels(topic=topic)._value.get())
 
 
 async def test_a_worker_applies_all_and_a_deliberate_hole_is_healed_by_a_seek(
@@ -68,7 +76,7 @@ async def test_a_worker_applies_all_and_a_deliberate_hole_is_healed_by_a_seek(
         await deliver(self, fetched, fetcher, generation)
 
     monkeypatch.setattr(Consumer, "_deliver", lose_one_list)
-    before = _rewinds()
+    before = _count("position_rewinds_total", toy.TOPIC)
     ledger = toy.Ledger()
     await start(ledger.agent())
 
@@ -84,7 +92,7 @@ async def test_a_worker_applies_all_and_a_deliberate_hole_is_healed_by_a_seek(
 
     await wait_until(all_in, timeout=40)
     assert dropped
-    assert _rewinds() > before
+    assert _count("position_rewinds_total", toy.TOPIC) > before
     assert await toy.rows(db, "SELECT count(*) FROM parked") == [(0,)]
 
 
@@ -140,3 +148,88 @@ async def test_a_stopped_consumer_waits_for_an_operator(
         ) == [(5,)]
 
     await wait_until(resumed, timeout=40)
+
+
+def _customer(number: int, *, sequence: int) -> Any:
+    told = CustomerChanged(
+        company="acme-mx",
+        customer=f"C{number}",
+        revision=sequence,
+        name=f"Customer {number} as of {sequence}",
+        country="MX",
+        language="es-MX",
+        zone="America/Mexico_City",
+    )
+    return encode(
+        Envelope(
+            event_id=EventId(new_id()),
+            source="/cobranza/invoicing",
+            correlation_id="test",
+            time=datetime(2027, 1, 4, 12, tzinfo=UTC),
+            sequence=sequence,
+            data=told,
+        )
+    )
+
+
+def _make_compactable(bootstrap: str) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    settings = {
+        "segment.ms": "100",
+        "min.cleanable.dirty.ratio": "0.01",
+        "min.compaction.lag.ms": "0",
+        "max.compaction.lag.ms": "1000",
+    }
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, CUSTOMERS, settings)])
+    admin.close()
+
+
+def _left(bootstrap: str) -> list[int]:
+    """Offsets that are still on the compacted topic, all partitions together."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, consumer_timeout_ms=800)
+    partitions = [TopicPartition(CUSTOMERS, number) for number in range(6)]
+    consumer.assign(partitions)
+    consumer.seek_to_beginning(*partitions)
+    offsets = [record.offset for record in consumer]
+    consumer.close()
+    return offsets
+
+
+async def test_a_compacted_topic_is_read_from_its_beginning_without_alarm_or_endless_seek(
+    db: Database, clean_topics: str, start: Any, wait_until: Any
+) -> None:
+    def publish() -> None:
+        _make_compactable(clean_topics)
+        producer = KafkaProducer(bootstrap_servers=clean_topics)
+        for sequence in range(1, 41):
+            for number in range(12):
+                record = _customer(number, sequence=sequence)
+                producer.send(CUSTOMERS, key=record.key, value=record.value, headers=list(record.headers))
+            producer.flush()
+            # A segment is closed by its age, so that the cleaner may take it.
+            threading.Event().wait(0.02)
+        producer.close()
+
+    await asyncio.to_thread(publish)
+
+    async def compacted() -> bool:
+        return len(await asyncio.to_thread(_left, clean_topics)) < 300
+
+    await wait_until(compacted, timeout=90)
+    rewinds, jumps = _count("position_rewinds_total", CUSTOMERS), _count("events_jumped_total", CUSTOMERS)
+    seen: dict[str, int] = {}
+
+    async def keep(_tx: Any, events: Any) -> None:
+        for event in events:
+            seen[event.data.customer] = event.sequence
+
+    await start(Agent(CUSTOMERS, keep))
+
+    async def all_read() -> bool:
+        return seen == {f"C{number}": 40 for number in range(12)}
+
+    await wait_until(all_read, timeout=40)
+
+    assert _count("position_rewinds_total", CUSTOMERS) == rewinds
+    assert _count("events_jumped_total", CUSTOMERS) == jumps
+    assert await toy.rows(db, "SELECT count(*) FROM parked") == [(0,)]

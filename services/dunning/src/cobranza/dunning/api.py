@@ -25,7 +25,7 @@ from cobranza.dunning.use_cases import holds
 from cobranza.dunning.use_cases.evaluation import Desk
 
 PAGES: Final = page.Pages("dunning", package="cobranza.dunning")
-_TONES: Final = {"active": "bad", "held": "warn", "waiting": "warn", "ended": "warn", "closed": "good"}
+_TONES: Final = {"held": "warn", "waiting": "warn", "ended": "warn", "closed": "good"}
 
 
 class DecisionsAnswer(BaseModel):
