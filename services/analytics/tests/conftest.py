@@ -85,7 +85,9 @@ class Event:
 class Told:
     """Events as other services tell them; amounts are decimal texts."""
 
-    def customer(self, code: str = "C-1", name: str = "Ferretería Núñez", *, revision: int = 1, **more: object) -> Event:
+    def customer(
+        self, code: str = "C-1", name: str = "Ferretería Núñez", *, revision: int = 1, **more: object
+    ) -> Event:
         return self._event(
             invoicing.CustomerChanged, revision, customer=code, revision=revision, name=name,
             **{"country": "MX", "language": "es-MX", "zone": "America/Mexico_City", **more},
@@ -178,8 +180,8 @@ class Told:
     def hold_released(self, **more: object) -> Event:
         return self._event(
             dunning.HoldReleased, 2, customer="C-1", hold_id=an_id("hold"), scope="customer",
-            reason="customer_request", placed_on=TODAY, by="lucia", release_reason="agreed", released_on=TODAY,
-            released_by="lucia", **more,
+            reason="customer_request", placed_on=TODAY, by="lucia", release_reason="released", released_on=TODAY,
+            **more,
         )  # fmt: skip
 
     def notice_sent(
@@ -209,8 +211,8 @@ class Told:
             **{"suppressed_on": TODAY, **_notice(name), **more},
         )  # fmt: skip
 
-    def _event(self, kind: type[Payload], sequence: int, **values: object) -> Event:
-        return Event(kind.model_validate({"company": "acme-mx", **values}), sequence)
+    def _event(self, payload: type[Payload], sequence: int, **values: object) -> Event:
+        return Event(payload.model_validate({"company": "acme-mx", **values}), sequence)
 
 
 def _notice(name: str) -> dict[str, object]:
@@ -256,9 +258,7 @@ class Analytics:
                     data=event.data,
                 )
             )
-            records.append(
-                SimpleNamespace(offset=offset, key=record.key, value=record.value, headers=record.headers)
-            )
+            records.append(SimpleNamespace(offset=offset, key=record.key, value=record.value, headers=record.headers))
         self.offsets[topic] = end = start + len(records)
         rewind = await self.runners[topic].apply(records, partition=0, fetched_from=start, end_offset=end)
         assert rewind is None
@@ -322,9 +322,7 @@ async def client(application) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def address(application, wait_until) -> AsyncIterator[str]:
     server = uvicorn.Server(
-        uvicorn.Config(
-            application, host="127.0.0.1", port=0, log_config=None, ws="none", timeout_graceful_shutdown=1
-        )
+        uvicorn.Config(application, host="127.0.0.1", port=0, log_config=None, ws="none", timeout_graceful_shutdown=1)
     )
     running = asyncio.create_task(server.serve())
     await wait_until(lambda: server.started)

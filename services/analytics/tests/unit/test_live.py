@@ -42,14 +42,13 @@ def test_figures_older_than_a_minute_are_stale(age_seconds: int | None, freshnes
     assert freshness_of(caught_up_at, now=NOON) == freshness
 
 
-async def test_a_watcher_is_told_at_once_and_then_only_what_changes() -> None:
+async def test_a_watcher_is_told_at_once_and_then_only_what_changes(wait_until) -> None:
     source = Source()
-    watching = Live(source.read, every_seconds=0.001).watch("acme-mx")
+    watching = Live(source.read, every_seconds=0.001, now=lambda: NOON).watch("acme-mx")
 
     first = await anext(watching)
     second = asyncio.create_task(anext(watching))
-    while source.reads < 5:
-        await asyncio.sleep(0)
+    await wait_until(lambda: source.reads >= 5)
     assert not second.done()
     source.today = replace(TODAY, position=2, cases_open=1)
 
@@ -85,17 +84,14 @@ async def test_nobody_watching_reads_nothing() -> None:
 
 
 async def test_figures_stay_and_grow_stale_while_the_database_is_away() -> None:
-    source = Source()
-    source.today = replace(TODAY, cases_open=7, caught_up_at=None)
-    watching = Live(source.read, every_seconds=0.001).watch("acme-mx")
-    assert (await anext(watching)).freshness == "catching-up"
+    source, instants = Source(), [NOON]
+    source.today = replace(TODAY, cases_open=7)
+    watching = Live(source.read, every_seconds=0.001, now=lambda: instants[-1]).watch("acme-mx")
+    assert (await anext(watching)).freshness == "fresh"
 
-    source.today = replace(source.today, caught_up_at=NOON)  # Long ago by the real clock.
-    told = await anext(watching)
     source.is_away = True
-    reads = source.reads
-    while source.reads < reads + 3:
-        await asyncio.sleep(0)
+    instants.append(NOON + timedelta(seconds=61))
+    told = await anext(watching)
 
     assert (told.freshness, told.today.cases_open) == ("stale", 7)
     await watching.aclose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from cobranza.chassis.page import Link
 from cobranza.chassis.service import Service
 from cobranza.dunning.agents import agents
 from cobranza.dunning.api import router
@@ -23,4 +24,8 @@ SERVICE: Final = Service(
     jobs=jobs,
     commands=commands,
     invariants=INVARIANTS,
+    pages=(
+        Link(label="Cases", href="/dunning/cases"),
+        Link(label="Why?", href="/dunning/why"),
+    ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from cobranza.chassis.page import Link
 from cobranza.chassis.service import Service
 from cobranza.notifications.agents import agents
 from cobranza.notifications.api import router
@@ -20,4 +21,5 @@ SERVICE: Final = Service(
     agents=agents,
     jobs=jobs,
     invariants=INVARIANTS,
+    pages=(Link(label="Messages", href="/notifications/"),),
 )

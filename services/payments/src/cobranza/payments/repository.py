@@ -94,7 +94,6 @@ async def open_books(tx: Transaction, needs: Needs) -> Facts:
     The customer row is the lock of everything the customer owes and owns. Who pays for whom is only
     known after reading, so it is read again whenever that showed one more customer to lock.
     """
-    await _plan_afresh(tx)
     await _lock_names(tx, needs)
     locked: set[tuple[str, str]] = set()
     wanted = set(needs.customers)
@@ -105,11 +104,6 @@ async def open_books(tx: Transaction, needs: Needs) -> Facts:
         wanted = _owners(facts)
         if wanted <= locked:
             return facts
-
-
-async def _plan_afresh(tx: Transaction) -> None:
-    """A plan made while the tables were empty, and kept by the connection, would read them whole."""
-    await tx.execute("SET LOCAL plan_cache_mode = force_custom_plan")
 
 
 def _owners(facts: Facts) -> set[tuple[str, str]]:
@@ -681,7 +675,6 @@ class PermitFacts:
 
 async def lock_for_permit(tx: Transaction, *, company: str, customer: str) -> None:
     """Take the customer's lock: no payment of theirs commits until the permit is given."""
-    await _plan_afresh(tx)
     await _lock_customers(tx, {(company, customer)})
 
 

@@ -124,6 +124,8 @@ class Database:
                     "application_name": f"cobranza-{service}",
                     "idle_in_transaction_session_timeout": "60000",
                     "lock_timeout": "10000",
+                    # A generic plan made while the tables were empty joins `unnest` by scanning for ever.
+                    "plan_cache_mode": "force_custom_plan",
                 },
                 "timeout": 10,
                 "command_timeout": 60,

@@ -20,6 +20,7 @@ from cobranza.chassis.timers import Scheduler
 _INVARIANTS_EVERY_SECONDS: Final = 60.0
 #: Grace for each part to end; the whole stop stays under the 30 s of the supervisor.
 _STOP_SECONDS: Final = 5.0
+_LOCK_POLL_SECONDS: Final = 1.0
 
 
 async def run(service: Service[Any]) -> None:
@@ -102,26 +103,34 @@ class Worker:
         logger().info("worker stopped")
 
     async def _repeat(self, job: Job) -> None:
-        await _forever(
-            job.name,
-            lambda: job.run() if self._relay.holds_lock or not job.one_at_a_time else _nothing(),
-            every_seconds=job.every_seconds,
-        )
+        if job.one_at_a_time:
+            await _forever(job.name, self._only_as_holder(job.run), every_seconds=job.every_seconds)
+        else:
+            await _forever(job.name, job.run, every_seconds=job.every_seconds)
+
+    def _only_as_holder(self, run: Callable[[], Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:
+        """Wait for the service's lock before each run: whoever takes it over goes on at once."""
+
+        async def wait_and_run() -> bool:
+            while not self._relay.holds_lock:  # noqa: ASYNC110 - the lock is the database's, there is no event
+                await asyncio.sleep(_LOCK_POLL_SECONDS)
+            return await run()
+
+        return wait_and_run
 
     async def _watch_invariants(self) -> None:
         for invariant in self._service.invariants:
             metrics.INVARIANT_VIOLATIONS.labels(name=invariant.name)
 
         async def look() -> bool:
-            if self._relay.holds_lock:
-                await self._set_gauges()
-                for name, count in (await violations(self._context, self._service.invariants)).items():
-                    if count:
-                        metrics.INVARIANT_VIOLATIONS.labels(name=name).inc(count)
-                        logger().error("invariant violated", name=name, count=count)
+            await self._set_gauges()
+            for name, count in (await violations(self._context, self._service.invariants)).items():
+                if count:
+                    metrics.INVARIANT_VIOLATIONS.labels(name=name).inc(count)
+                    logger().error("invariant violated", name=name, count=count)
             return False
 
-        await _forever("invariants", look, every_seconds=_INVARIANTS_EVERY_SECONDS)
+        await _forever("invariants", self._only_as_holder(look), every_seconds=_INVARIANTS_EVERY_SECONDS)
 
     async def _set_gauges(self) -> None:
         in_use = self._context.database.connections_in_use
@@ -161,10 +170,6 @@ async def violations(context: Context[Any], invariants: tuple[Invariant, ...]) -
             result = await tx.execute(f"SELECT count(*) FROM ({invariant.sql}) AS broken")  # noqa: S608 - our own text
             found[invariant.name] = int(result.scalar_one())
     return found
-
-
-async def _nothing() -> bool:
-    return False
 
 
 async def _forever(name: str, run: Callable[[], Awaitable[bool]], *, every_seconds: float) -> None:

@@ -50,11 +50,16 @@ class Live:
     """Reads the figures of every watched company and tells those who watch when they change."""
 
     def __init__(
-        self, read: Callable[[str, Today | None], Awaitable[Today]], *, every_seconds: float = _LOOK_EVERY_SECONDS
+        self,
+        read: Callable[[str, Today | None], Awaitable[Today]],
+        *,
+        every_seconds: float = _LOOK_EVERY_SECONDS,
+        now: Callable[[], datetime] = clock.utc_now,
     ) -> None:
         """Args: `read` gives the figures of a company, knowing those it gave before."""
         self._read = read
         self._every_seconds = every_seconds
+        self._now = now
         self._watchers: Counter[str] = Counter()
         self._latest: dict[str, Seen] = {}
         self._looked = asyncio.Event()
@@ -105,4 +110,4 @@ class Live:
                 raise
             # The database is away: what was last seen stays, and grows stale.
         if today is not None and company in self._watchers:
-            self._latest[company] = Seen(today, freshness_of(today.caught_up_at, now=clock.utc_now()))
+            self._latest[company] = Seen(today, freshness_of(today.caught_up_at, now=self._now()))
