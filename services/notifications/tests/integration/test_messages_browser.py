@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import uvicorn
@@ -16,14 +17,14 @@ from cobranza.notifications.api import router
 
 
 @pytest.fixture
-async def address(service, told, companies, business_clock, wait_until):
+async def address(service: Any, told: Any, companies: Any, business_clock: Any, wait_until: Any) -> Any:
     await service.tell(
         told.event(told.customer()), told.event(told.invoice()), told.event(told.requested(lines=("F-1", "F-2")))
     )
     await service.tell(told.event(told.requested(run=2, template="nothing-like-it")), told.event(told.payment()))
     await service.sender.run()
     await service.tell(told.event(told.requested(run=3)))
-    context = SimpleNamespace(
+    context: Any = SimpleNamespace(
         database=service.database, companies=companies, settings=SimpleNamespace(local_mode=True), clock=business_clock
     )
     app = http.create_app(
@@ -40,7 +41,7 @@ async def address(service, told, companies, business_clock, wait_until):
 
 
 @pytest.fixture
-async def browser():
+async def browser() -> Any:
     program = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
     if program is None:
         pytest.skip("neither chromium nor google-chrome is on the path")
@@ -52,7 +53,9 @@ async def browser():
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-async def test_list_and_message_work_in_a_browser(address, browser, service, tmp_path, width, scheme):
+async def test_list_and_message_work_in_a_browser(
+    address: Any, browser: Any, service: Any, tmp_path: Any, width: Any, scheme: Any
+) -> None:
     context = await browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, locale="es-MX")
     tab = await context.new_page()
     faults: list[str] = []

@@ -1,6 +1,7 @@
 """Every notice can be read by a person and by a program: state, history, text as sent."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -10,8 +11,8 @@ from cobranza.notifications.api import PAGES, router
 
 
 @pytest.fixture
-async def client(service, companies, business_clock):
-    context = SimpleNamespace(
+async def client(service: Any, companies: Any, business_clock: Any) -> Any:
+    context: Any = SimpleNamespace(
         database=service.database, companies=companies, settings=SimpleNamespace(local_mode=True), clock=business_clock
     )
     app = http.create_app(
@@ -24,13 +25,13 @@ async def client(service, companies, business_clock):
 
 
 @pytest.fixture
-async def sent(service, told):
+async def sent(service: Any, told: Any) -> Any:
     await service.tell(told.event(told.customer()), told.event(told.invoice()), told.event(told.requested()))
     await service.sender.run()
     return await service.notice()
 
 
-async def test_the_list_finds_a_message_by_its_customers_name(client, sent):
+async def test_the_list_finds_a_message_by_its_customers_name(client: Any, sent: Any) -> None:
     found = await client.get("/notifications/?company=acme-mx&q=ferreter")
     missed = await client.get("/notifications/?company=acme-mx&q=nobody")
 
@@ -39,19 +40,19 @@ async def test_the_list_finds_a_message_by_its_customers_name(client, sent):
     assert "Ningún mensaje coincide." in missed.text
 
 
-async def test_the_list_filters_by_state(client, sent):
+async def test_the_list_filters_by_state(client: Any, sent: Any) -> None:
     waiting = await client.get("/notifications/?company=acme-mx&state=queued")
 
     assert "Factura F-1" not in waiting.text
 
 
-async def test_an_empty_state_filter_shows_everything(client, sent):
+async def test_an_empty_state_filter_shows_everything(client: Any, sent: Any) -> None:
     shown = await client.get("/notifications/?company=acme-mx&q=&state=")
 
     assert "Factura F-1" in shown.text
 
 
-async def test_a_message_shows_text_headers_and_history(client, sent):
+async def test_a_message_shows_text_headers_and_history(client: Any, sent: Any) -> None:
     shown = await client.get(f"/notifications/messages/{sent.notice_id}?company=acme-mx&lang=en")
 
     assert shown.status_code == 200
@@ -59,14 +60,14 @@ async def test_a_message_shows_text_headers_and_history(client, sent):
         assert words in shown.text
 
 
-async def test_the_letter_is_shown_without_any_right(client, sent):
+async def test_the_letter_is_shown_without_any_right(client: Any, sent: Any) -> None:
     shown = await client.get(f"/notifications/messages/{sent.notice_id}/html?company=acme-mx")
 
     assert shown.text == sent.body_html
     assert shown.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
 
 
-async def test_a_program_reads_notices_and_pages_through_them(client, service, sent, told):
+async def test_a_program_reads_notices_and_pages_through_them(client: Any, service: Any, sent: Any, told: Any) -> None:
     await service.tell(told.event(told.requested(run=2)))
 
     first = (await client.get("/notifications/v1/notices?company=acme-mx&limit=1")).json()
@@ -80,7 +81,7 @@ async def test_a_program_reads_notices_and_pages_through_them(client, service, s
     assert second["next_cursor"] is None
 
 
-async def test_one_notice_is_answered_with_its_text_and_its_permit(client, sent):
+async def test_one_notice_is_answered_with_its_text_and_its_permit(client: Any, sent: Any) -> None:
     answered = await client.get(f"/notifications/v1/notices/{sent.notice_id}?company=acme-mx")
 
     notice = answered.json()
@@ -90,11 +91,11 @@ async def test_one_notice_is_answered_with_its_text_and_its_permit(client, sent)
     assert unchanged.status_code == 304
 
 
-async def test_another_companys_notice_does_not_exist(client, sent):
+async def test_another_companys_notice_does_not_exist(client: Any, sent: Any) -> None:
     answered = await client.get(f"/notifications/v1/notices/{sent.notice_id}?company=live-us")
 
     assert answered.status_code == 404
 
 
-def test_every_text_of_the_pages_has_its_spanish():
+def test_every_text_of_the_pages_has_its_spanish() -> None:
     assert PAGES.untranslated() == set()

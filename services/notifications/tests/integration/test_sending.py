@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ LEASE_IS_OVER = "UPDATE notice SET lease_until = clock_timestamp() - interval '1
 
 
 @pytest.fixture
-async def asked(service, told):
+async def asked(service: Any, told: Any) -> None:
     await service.tell(
         told.event(told.customer()),
         told.event(told.invoice()),
@@ -37,30 +38,32 @@ class KillableMail(SmtpMail):
     def __init__(self, at: str) -> None:
         self.at = at
 
-    async def connect(self, server):
+    async def connect(self, server: Any) -> Any:
         connection = await super().connect(server)
         killable = self
 
         class Connection:
-            async def address(self, **ends):
+            async def address(self, **ends: Any) -> None:
                 if killable.at == "before intent":
                     raise Killed
                 await connection.address(**ends)
 
-            async def deliver(self, content, *, within_seconds):
+            async def deliver(self, content: Any, *, within_seconds: Any) -> None:
                 if killable.at == "after intent":
                     raise Killed
                 await connection.deliver(content, within_seconds=within_seconds)
                 if killable.at == "before outcome":
                     raise Killed
 
-            async def close(self):
+            async def close(self) -> None:
                 await connection.close()
 
         return Connection()
 
 
-async def test_a_requested_notice_becomes_one_mail_with_the_permits_amounts(service, asked, sink):
+async def test_a_requested_notice_becomes_one_mail_with_the_permits_amounts(
+    service: Any, asked: Any, sink: Any
+) -> None:
     await service.sender.run()
     await service.sender.run()
 
@@ -81,7 +84,9 @@ async def test_a_requested_notice_becomes_one_mail_with_the_permits_amounts(serv
     assert sent.data["contact_decision"]["rule"] == "none"
 
 
-async def test_a_refused_line_drops_out_of_the_letter_and_the_event(service, asked, ledger, sink):
+async def test_a_refused_line_drops_out_of_the_letter_and_the_event(
+    service: Any, asked: Any, ledger: Any, sink: Any
+) -> None:
     ledger.refuse("F-2", "settled")
 
     await service.sender.run()
@@ -92,7 +97,7 @@ async def test_a_refused_line_drops_out_of_the_letter_and_the_event(service, ask
     assert len(sent.data["lines"]) == 1
 
 
-async def test_credit_is_shown_and_deducted_once(service, asked, ledger, sink):
+async def test_credit_is_shown_and_deducted_once(service: Any, asked: Any, ledger: Any, sink: Any) -> None:
     ledger.credit = Money.of("320.00", "MXN")
 
     await service.sender.run()
@@ -102,7 +107,7 @@ async def test_credit_is_shown_and_deducted_once(service, asked, ledger, sink):
     assert "Total a pagar: 2,000.00 MXN" in text
 
 
-async def test_a_settled_receivable_is_never_asked_for(service, asked, ledger, sink):
+async def test_a_settled_receivable_is_never_asked_for(service: Any, asked: Any, ledger: Any, sink: Any) -> None:
     ledger.refuse("F-1", "settled")
     ledger.refuse("F-2", "settled")
 
@@ -115,7 +120,9 @@ async def test_a_settled_receivable_is_never_asked_for(service, asked, ledger, s
     assert {refusal["reason"] for refusal in suppressed.data["refusals"]} == {"settled"}
 
 
-async def test_without_a_line_of_its_own_step_the_notice_is_suppressed_as_a_whole(service, told, ledger, sink):
+async def test_without_a_line_of_its_own_step_the_notice_is_suppressed_as_a_whole(
+    service: Any, told: Any, ledger: Any, sink: Any
+) -> None:
     await service.tell(told.event(told.customer()), told.event(told.requested(lines=("F-1",), listed=("F-2",))))
     ledger.refuse("F-1", "settled")
 
@@ -126,7 +133,9 @@ async def test_without_a_line_of_its_own_step_the_notice_is_suppressed_as_a_whol
 
 
 @pytest.mark.parametrize("reason", ["cash_stale", "holds_stale", "input_parked", "unknown_receivable"])
-async def test_a_passing_refusal_leaves_the_notice_waiting_and_then_it_goes(service, asked, ledger, sink, reason):
+async def test_a_passing_refusal_leaves_the_notice_waiting_and_then_it_goes(
+    service: Any, asked: Any, ledger: Any, sink: Any, reason: Any
+) -> None:
     ledger.refuse("F-1", reason)
     ledger.refuse("F-2", reason)
     await service.sender.run()
@@ -141,7 +150,7 @@ async def test_a_passing_refusal_leaves_the_notice_waiting_and_then_it_goes(serv
     assert len(sink.taken) == 1
 
 
-async def test_nothing_leaves_while_payments_does_not_answer(service, asked, ledger, sink):
+async def test_nothing_leaves_while_payments_does_not_answer(service: Any, asked: Any, ledger: Any, sink: Any) -> None:
     ledger.is_away = True
 
     await service.sender.run()
@@ -152,7 +161,9 @@ async def test_nothing_leaves_while_payments_does_not_answer(service, asked, led
     assert await service.published() == []
 
 
-async def test_a_notice_past_its_time_expires_and_is_told(service, asked, business_clock, sink, ledger):
+async def test_a_notice_past_its_time_expires_and_is_told(
+    service: Any, asked: Any, business_clock: Any, sink: Any, ledger: Any
+) -> None:
     ledger.is_away = True
     await service.sender.run()
     business_clock.set(business_clock.now() + timedelta(days=3))
@@ -166,20 +177,20 @@ async def test_a_notice_past_its_time_expires_and_is_told(service, asked, busine
 
 
 async def test_back_off_is_real_time_and_passes_while_the_business_clock_stands_still(
-    service, asked, ledger, sink, wait_until
-):
+    service: Any, asked: Any, ledger: Any, sink: Any, wait_until: Any
+) -> Any:
     ledger.is_away = True
     await service.sender.run()
     ledger.is_away = False
 
-    async def is_sent():
+    async def is_sent() -> Any:
         await service.sender.run()
         return len(sink.taken) == 1
 
     await wait_until(is_sent)
 
 
-async def test_a_crash_before_the_intent_sends_it_later(service, asked, sink):
+async def test_a_crash_before_the_intent_sends_it_later(service: Any, asked: Any, sink: Any) -> None:
     killed = dataclasses.replace(service.sender, mail=KillableMail("before intent"))
     await killed.run()
     await service.sender.run()
@@ -194,7 +205,9 @@ async def test_a_crash_before_the_intent_sends_it_later(service, asked, sink):
 
 
 @pytest.mark.parametrize("point", ["after intent", "before outcome"])
-async def test_a_crash_after_the_intent_is_unknown_and_never_handed_over_again(service, asked, sink, point):
+async def test_a_crash_after_the_intent_is_unknown_and_never_handed_over_again(
+    service: Any, asked: Any, sink: Any, point: Any
+) -> None:
     killed = dataclasses.replace(service.sender, mail=KillableMail(point))
     await killed.run()
     taken = len(sink.taken)
@@ -211,7 +224,7 @@ async def test_a_crash_after_the_intent_is_unknown_and_never_handed_over_again(s
     assert await service.published() == []
 
 
-async def test_an_unknown_outcome_is_assumed_sent_after_a_day(service, asked, sink):
+async def test_an_unknown_outcome_is_assumed_sent_after_a_day(service: Any, asked: Any, sink: Any) -> None:
     sink.drops_before_reply = True
     await service.sender.run()
     await service.outcomes.recover()
@@ -227,7 +240,7 @@ async def test_an_unknown_outcome_is_assumed_sent_after_a_day(service, asked, si
     assert len(sink.taken) == 1
 
 
-async def test_an_unknown_outcome_waits_for_a_person_when_the_step_says_so(service, told, sink):
+async def test_an_unknown_outcome_waits_for_a_person_when_the_step_says_so(service: Any, told: Any, sink: Any) -> None:
     await service.tell(told.event(told.customer()), told.event(told.requested(on_unknown="operator")))
     sink.drops_before_reply = True
     await service.sender.run()
@@ -238,7 +251,7 @@ async def test_an_unknown_outcome_waits_for_a_person_when_the_step_says_so(servi
     assert (await service.notice()).state == "unknown"
 
 
-async def test_an_outcome_known_late_corrects_unknown(service, asked):
+async def test_an_outcome_known_late_corrects_unknown(service: Any, asked: Any) -> None:
     async with service.database.transaction() as tx:
         (notice,) = await repository.claim(tx, limit=1, lease_seconds=60)
         intent = repository.Intent(
@@ -261,7 +274,7 @@ async def test_an_outcome_known_late_corrects_unknown(service, asked):
     assert (await service.notice()).state == "sent"
 
 
-async def test_two_senders_never_send_one_notice_twice(service, told, sink):
+async def test_two_senders_never_send_one_notice_twice(service: Any, told: Any, sink: Any) -> None:
     await service.tell(told.event(told.customer()))
     for run in range(1, 31):
         await service.tell(told.event(told.requested(run=run)))
@@ -277,7 +290,7 @@ async def test_two_senders_never_send_one_notice_twice(service, told, sink):
     assert len(await service.published()) == 30
 
 
-async def test_a_claim_that_was_taken_over_sends_nothing(service, asked, sink):
+async def test_a_claim_that_was_taken_over_sends_nothing(service: Any, asked: Any, sink: Any) -> None:
     async with service.database.transaction() as tx:
         (late,) = await repository.claim(tx, limit=1, lease_seconds=0)
     await service.sender.run()
@@ -287,7 +300,7 @@ async def test_a_claim_that_was_taken_over_sends_nothing(service, asked, sink):
     assert len(sink.taken) == 1
 
 
-async def test_a_permit_that_ran_out_is_asked_anew(service, asked, ledger, sink):
+async def test_a_permit_that_ran_out_is_asked_anew(service: Any, asked: Any, ledger: Any, sink: Any) -> None:
     ledger.ttl_seconds = 0
     await service.sender.run()
     ledger.ttl_seconds = 15
@@ -303,7 +316,9 @@ async def test_a_permit_that_ran_out_is_asked_anew(service, asked, ledger, sink)
     ("reply", "state", "reason"),
     [("550 no such user", "failed", "bounced"), ("450 busy", "queued", None)],
 )
-async def test_a_refused_recipient_is_certainly_not_sent(service, asked, sink, reply, state, reason):
+async def test_a_refused_recipient_is_certainly_not_sent(
+    service: Any, asked: Any, sink: Any, reply: Any, state: Any, reason: Any
+) -> None:
     sink.rcpt_reply = reply
 
     await service.sender.run()
@@ -317,7 +332,9 @@ async def test_a_refused_recipient_is_certainly_not_sent(service, asked, sink, r
     ("reply", "state", "reason"),
     [("554 refused", "failed", "provider_refused"), ("451 try later", "queued", None)],
 )
-async def test_a_message_the_server_does_not_take_is_certainly_not_sent(service, asked, sink, reply, state, reason):
+async def test_a_message_the_server_does_not_take_is_certainly_not_sent(
+    service: Any, asked: Any, sink: Any, reply: Any, state: Any, reason: Any
+) -> None:
     sink.data_reply = reply
 
     await service.sender.run()
@@ -327,7 +344,9 @@ async def test_a_message_the_server_does_not_take_is_certainly_not_sent(service,
     assert sink.taken == []
 
 
-async def test_a_message_put_off_by_the_server_goes_later_under_the_same_id(service, asked, sink):
+async def test_a_message_put_off_by_the_server_goes_later_under_the_same_id(
+    service: Any, asked: Any, sink: Any
+) -> None:
     sink.data_reply = "451 try later"
     await service.sender.run()
     sink.data_reply = "250 taken"
@@ -338,7 +357,9 @@ async def test_a_message_put_off_by_the_server_goes_later_under_the_same_id(serv
     assert [mail["Message-ID"] for mail in sink.taken] == [f"<{(await service.notice()).notice_id}@acme.example>"]
 
 
-async def test_no_connection_leaves_the_notice_waiting_and_asks_no_permit(service, asked, sink, ledger):
+async def test_no_connection_leaves_the_notice_waiting_and_asks_no_permit(
+    service: Any, asked: Any, sink: Any, ledger: Any
+) -> None:
     nowhere = Server("127.0.0.1", 1)
     sender = dataclasses.replace(service.sender, servers=MailServers(nowhere, nowhere))
 
@@ -348,7 +369,7 @@ async def test_no_connection_leaves_the_notice_waiting_and_asks_no_permit(servic
     assert ledger.asked == []
 
 
-async def test_a_sandbox_company_never_reaches_the_provider(service, asked, sink):
+async def test_a_sandbox_company_never_reaches_the_provider(service: Any, asked: Any, sink: Any) -> None:
     sender = dataclasses.replace(
         service.sender, servers=MailServers(service.sender.servers.mailbox, Server("127.0.0.1", 1))
     )
@@ -370,7 +391,9 @@ async def test_a_sandbox_company_never_reaches_the_provider(service, asked, sink
         ),
     ],
 )
-async def test_without_a_usable_address_nothing_leaves(service, told, sink, contacts, reason):
+async def test_without_a_usable_address_nothing_leaves(
+    service: Any, told: Any, sink: Any, contacts: Any, reason: Any
+) -> None:
     if reason is None:
         with pytest.raises(ValueError, match="value"):
             told.customer(contacts=contacts)
@@ -383,7 +406,7 @@ async def test_without_a_usable_address_nothing_leaves(service, told, sink, cont
     assert (await service.notice()).reason == reason
 
 
-async def test_a_request_before_its_customer_waits_for_it(service, told, sink):
+async def test_a_request_before_its_customer_waits_for_it(service: Any, told: Any, sink: Any) -> None:
     await service.tell(told.event(told.requested()))
     await service.sender.run()
     await service.tell(told.event(told.customer()))
@@ -394,7 +417,7 @@ async def test_a_request_before_its_customer_waits_for_it(service, told, sink):
     assert len(sink.taken) == 1
 
 
-async def test_a_customer_that_stays_unknown_has_no_address(service, told):
+async def test_a_customer_that_stays_unknown_has_no_address(service: Any, told: Any) -> None:
     await service.tell(told.event(told.requested()))
     await service.change("UPDATE notice SET created_at = clock_timestamp() - interval '2 minutes'")
 
@@ -403,7 +426,7 @@ async def test_a_customer_that_stays_unknown_has_no_address(service, told):
     assert (await service.notice()).reason == "no_address"
 
 
-async def test_a_missing_template_fails_and_nothing_leaves(service, told, sink):
+async def test_a_missing_template_fails_and_nothing_leaves(service: Any, told: Any, sink: Any) -> None:
     await service.tell(told.event(told.customer()), told.event(told.requested(template="nothing-like-it")))
 
     await service.sender.run()
@@ -413,7 +436,7 @@ async def test_a_missing_template_fails_and_nothing_leaves(service, told, sink):
     assert (failed.type, failed.data["reason"]) == ("notice-failed", "template_missing")
 
 
-async def test_a_channel_nobody_has_suppresses(service, told):
+async def test_a_channel_nobody_has_suppresses(service: Any, told: Any) -> None:
     await service.tell(
         told.event(told.customer()), told.event(told.requested(channel_plan=[{"channel": "sms", "role": "main"}]))
     )
@@ -423,7 +446,7 @@ async def test_a_channel_nobody_has_suppresses(service, told):
     assert (await service.notice()).reason == "channel_unavailable"
 
 
-async def test_a_payment_is_confirmed_once_without_a_permit(service, told, ledger, sink):
+async def test_a_payment_is_confirmed_once_without_a_permit(service: Any, told: Any, ledger: Any, sink: Any) -> None:
     payment = told.event(told.payment(), name="payment")
     await service.tell(told.event(told.customer()), payment, payment)
 
@@ -436,7 +459,7 @@ async def test_a_payment_is_confirmed_once_without_a_permit(service, told, ledge
     assert (sent.data["purpose"], sent.data["lines"]) == ("payment_confirmation", [])
 
 
-async def test_an_old_payment_or_one_of_nobody_is_not_confirmed(service, told, business_clock):
+async def test_an_old_payment_or_one_of_nobody_is_not_confirmed(service: Any, told: Any, business_clock: Any) -> None:
     on = business_clock.now().date()
 
     await service.tell(
@@ -446,7 +469,7 @@ async def test_an_old_payment_or_one_of_nobody_is_not_confirmed(service, told, b
     assert await service.query("SELECT 1 FROM notice") == []
 
 
-async def test_hostile_names_come_out_as_text(service, told, sink):
+async def test_hostile_names_come_out_as_text(service: Any, told: Any, sink: Any) -> None:
     name = "{{ 7*7 }} <script>alert(1)</script>"
     await service.tell(
         told.event(told.customer(name=name)),
@@ -465,7 +488,9 @@ async def test_hostile_names_come_out_as_text(service, told, sink):
     assert "&lt;b&gt;{% raw %}" in html
 
 
-async def test_a_live_companys_mail_goes_to_its_provider_unmarked(service, told, sink, ledger):
+async def test_a_live_companys_mail_goes_to_its_provider_unmarked(
+    service: Any, told: Any, sink: Any, ledger: Any
+) -> None:
     ledger.lines = {
         line.receivable_id: line
         for line in (told.permit_line("F-1", currency="USD", issued="10.00", open="10.00", claimable="10.00"),)
@@ -485,7 +510,7 @@ async def test_a_live_companys_mail_goes_to_its_provider_unmarked(service, told,
     assert mail["X-Cobranza-Delivery"] == "live"
 
 
-async def test_a_copying_company_sends_and_keeps_a_copy(service, told, sink, companies):
+async def test_a_copying_company_sends_and_keeps_a_copy(service: Any, told: Any, sink: Any, companies: Any) -> None:
     profile = companies.get("acme-mx").model_copy(update={"delivery": "copy"})
     outcomes = dataclasses.replace(service.outcomes, companies=type(companies)({"acme-mx": profile}))
     await service.tell(told.event(told.customer()), told.event(told.requested()))
@@ -497,20 +522,20 @@ async def test_a_copying_company_sends_and_keeps_a_copy(service, told, sink, com
     assert len(await service.published()) == 1
 
 
-async def test_a_sender_told_to_stop_ends_what_it_has_begun(service, asked, sink):
+async def test_a_sender_told_to_stop_ends_what_it_has_begun(service: Any, asked: Any, sink: Any) -> Any:
     taken = asyncio.Event()
 
     class SlowMail(SmtpMail):
-        async def connect(self, server):
+        async def connect(self, server: Any) -> Any:
             connection = await super().connect(server)
             deliver = connection.deliver
 
-            async def slowly(content, *, within_seconds):
+            async def slowly(content: Any, *, within_seconds: Any) -> None:
                 taken.set()
                 await asyncio.sleep(0)
                 await deliver(content, within_seconds=within_seconds)
 
-            connection.deliver = slowly
+            connection.deliver = slowly  # type: ignore[method-assign]  # the test slows it down
             return connection
 
     running = asyncio.create_task(dataclasses.replace(service.sender, mail=SlowMail()).run())
@@ -522,6 +547,6 @@ async def test_a_sender_told_to_stop_ends_what_it_has_begun(service, asked, sink
     assert (await service.notice()).state == State.SENT
 
 
-async def test_the_database_refuses_an_intent_without_its_text(service, asked):
+async def test_the_database_refuses_an_intent_without_its_text(service: Any, asked: Any) -> None:
     with pytest.raises(Exception, match="notice_intent"):
         await service.change("UPDATE notice SET state = 'sending'")

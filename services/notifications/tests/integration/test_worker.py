@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Any, cast
 
 import pytest
 import uvicorn
@@ -25,12 +26,12 @@ asyncio.run(worker.run(SERVICE))
 
 
 @pytest.fixture
-async def payments_url(ledger, wait_until):
+async def payments_url(ledger: Any, wait_until: Any) -> Any:
     app = FastAPI()
 
     @app.post("/payments/v1/notice-permits")
     async def ask(request: NoticePermitRequest) -> NoticePermitAnswer:
-        return await ledger.ask(request)
+        return cast(NoticePermitAnswer, await ledger.ask(request))
 
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, ws="none"))
     running = asyncio.create_task(server.serve())
@@ -41,8 +42,16 @@ async def payments_url(ledger, wait_until):
 
 
 async def test_a_request_on_the_broker_becomes_a_mail_and_an_event(
-    fresh_database, clean_topics, business_clock, payments_url, companies_file, sink, told, tmp_path, wait_until
-):
+    fresh_database: Any,
+    clean_topics: Any,
+    business_clock: Any,
+    payments_url: Any,
+    companies_file: Any,
+    sink: Any,
+    told: Any,
+    tmp_path: Any,
+    wait_until: Any,
+) -> None:
     urls = fresh_database("notifications", lambda url: migrations.upgrade("cobranza.notifications:migrations", url))
     environment = {
         **settings.environment(),
@@ -83,6 +92,7 @@ async def test_a_request_on_the_broker_becomes_a_mail_and_an_event(
         stopped = await asyncio.wait_for(worker.wait(), 30)
 
     sent = decode(told_of.key, told_of.headers, told_of.value, strict=True)
+    assert isinstance(sent, Envelope)
     assert isinstance(sent.data, NoticeSent)
     assert sent.correlation_id == "correlation-1"
     assert [mail["To"] for mail in sink.taken] == ["Ana Ruiz <ana@nunez.example>"]

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from email import policy
 from email.parser import BytesParser
 from html import unescape
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -37,7 +38,7 @@ NOTICE = UUID("f0c48511-d2e8-52be-8898-466d8d5eb6b1")
 AS_OF = date(2027, 1, 15)
 
 
-def permit(*lines, credit="0.00", claimed=None):
+def permit(*lines: Any, credit: Any = "0.00", claimed: Any = None) -> Any:
     currency = lines[0].currency
     shown = Money.of(credit, currency)
     total = Money.from_minor(sum(line.minor("claimable") for line in lines), currency) - shown
@@ -53,7 +54,7 @@ def permit(*lines, credit="0.00", claimed=None):
 
 
 @pytest.fixture
-def facts(told):
+def facts(told: Any) -> Any:
     lines = (
         told.permit_line("F-2", open="500.00", disputed="200.00", claimable="300.00"),
         told.permit_line("F-1", due_on=date(2026, 12, 16)),
@@ -75,7 +76,7 @@ def facts(told):
 
 
 @pytest.fixture
-def thanks(facts):
+def thanks(facts: Any) -> Any:
     receipt = Receipt(Money.of("1160.00", "MXN"), date(2027, 1, 14), ("F-1", "TRF 99"))
     return dataclasses.replace(facts, demand=None, how_to_pay=None, receipt=receipt)
 
@@ -89,7 +90,7 @@ DEMANDS = [
 ]
 
 
-def words_of(html):
+def words_of(html: Any) -> Any:
     """The words a person reads in an HTML letter."""
     body = html.partition("<body")[2].partition(">")[2]
     return unescape(re.sub(r"<[^>]+>", " ", body))
@@ -97,7 +98,9 @@ def words_of(html):
 
 @pytest.mark.parametrize("language", ["es-MX", "en"])
 @pytest.mark.parametrize(("template", "tone"), DEMANDS)
-def test_every_demand_reads_as_its_golden_letter(facts, golden, template, tone, language):
+def test_every_demand_reads_as_its_golden_letter(
+    facts: Any, golden: Any, template: Any, tone: Any, language: Any
+) -> None:
     letter = LETTERS.write(facts, template=template, tone=tone, language=language)
 
     assert f"{letter.subject}\n\n{letter.text}\n" == (golden / f"{template}.{tone}.{language}.txt").read_text("utf-8")
@@ -105,7 +108,7 @@ def test_every_demand_reads_as_its_golden_letter(facts, golden, template, tone, 
 
 
 @pytest.mark.parametrize("language", ["es-MX", "en"])
-def test_the_confirmation_reads_as_its_golden_letter(thanks, golden, language):
+def test_the_confirmation_reads_as_its_golden_letter(thanks: Any, golden: Any, language: Any) -> None:
     letter = LETTERS.write(thanks, template="payment-confirmation", tone="friendly", language=language)
 
     name = f"payment-confirmation.friendly.{language}.txt"
@@ -114,7 +117,7 @@ def test_the_confirmation_reads_as_its_golden_letter(thanks, golden, language):
 
 @pytest.mark.parametrize("language", ["es-MX", "en"])
 @pytest.mark.parametrize(("template", "tone"), DEMANDS)
-def test_text_and_html_say_the_same(facts, template, tone, language):
+def test_text_and_html_say_the_same(facts: Any, template: Any, tone: Any, language: Any) -> None:
     letter = LETTERS.write(facts, template=template, tone=tone, language=language)
 
     html = set(re.findall(r"[\w.,/-]+", words_of(letter.html).casefold()))
@@ -122,7 +125,7 @@ def test_text_and_html_say_the_same(facts, template, tone, language):
     assert missing == []
 
 
-def test_every_required_content_is_there(facts):
+def test_every_required_content_is_there(facts: Any) -> None:
     text = LETTERS.write(facts, template="aviso-1", tone="friendly", language="es-MX").text
 
     for required in (
@@ -135,7 +138,7 @@ def test_every_required_content_is_there(facts):
         assert required in text
 
 
-def test_disputed_parts_and_credit_are_shown_apart_and_not_claimed(facts):
+def test_disputed_parts_and_credit_are_shown_apart_and_not_claimed(facts: Any) -> None:
     text = LETTERS.write(facts, template="aviso-1", tone="friendly", language="en").text
 
     assert "Total open: 1,660.00 MXN" in text
@@ -144,7 +147,7 @@ def test_disputed_parts_and_credit_are_shown_apart_and_not_claimed(facts):
     assert "Total to pay: 1,400.00 MXN" in text
 
 
-def test_amounts_follow_the_creditors_country(facts, told):
+def test_amounts_follow_the_creditors_country(facts: Any, told: Any) -> None:
     line = told.permit_line(currency="CLP", issued="1160000", open="1160000", disputed="0", promised="0", planned="0",
                             claimable="1160000")  # fmt: skip
     chilean = dataclasses.replace(
@@ -159,18 +162,18 @@ def test_amounts_follow_the_creditors_country(facts, told):
 @pytest.mark.parametrize(
     ("asked", "written"), [("es-MX", "es-MX"), ("es-CL", "es-MX"), ("es", "es-MX"), ("en-GB", "en"), ("fr", "en")]
 )
-def test_languages_fall_back(asked, written):
+def test_languages_fall_back(asked: Any, written: Any) -> None:
     assert language_of(asked) == written
 
 
-def test_a_template_that_is_not_there_is_said_so(facts):
+def test_a_template_that_is_not_there_is_said_so(facts: Any) -> None:
     with pytest.raises(LetterNotWrittenError) as refused:
         LETTERS.write(facts, template="aviso-1", tone="legal", language="es-MX")
 
     assert refused.value.reason is Reason.TEMPLATE_MISSING
 
 
-def test_a_template_that_misses_a_value_writes_nothing(facts):
+def test_a_template_that_misses_a_value_writes_nothing(facts: Any) -> None:
     with pytest.raises(LetterNotWrittenError) as refused:
         LETTERS.write(facts, template="payment-confirmation", tone="friendly", language="es-MX")
 
@@ -188,7 +191,7 @@ def test_a_template_that_misses_a_value_writes_nothing(facts):
         "{{ creditor.__class__ }}",
     ],
 )
-def test_what_others_state_is_text_wherever_it_is_shown(facts, hostile):
+def test_what_others_state_is_text_wherever_it_is_shown(facts: Any, hostile: Any) -> None:
     row = dataclasses.replace(facts.demand.rows[0], number=hostile, concept=hostile, fiscal_id=hostile)
     attacked = dataclasses.replace(
         facts, debtor=Party(hostile, hostile), demand=dataclasses.replace(facts.demand, rows=(row,))
@@ -207,7 +210,7 @@ def test_what_others_state_is_text_wherever_it_is_shown(facts, hostile):
     assert len(parsed["To"].addresses) == 1
 
 
-def a_mail(**changes):
+def a_mail(**changes: Any) -> Any:
     values = {
         "notice_id": NOTICE,
         "sender_name": "Acme",
@@ -226,21 +229,21 @@ def a_mail(**changes):
 
 
 @pytest.mark.parametrize("field", ["subject", "recipient_name", "sender_name", "reply_to"])
-def test_a_line_break_in_a_header_is_refused(field):
+def test_a_line_break_in_a_header_is_refused(field: Any) -> None:
     with pytest.raises(ValueError, match=r".*"):
         compose(a_mail(**{field: "x\r\nBcc: victim@example.test"}))
 
 
-def test_the_message_id_is_the_notices():
+def test_the_message_id_is_the_notices() -> None:
     assert compose(a_mail())["Message-ID"] == f"<{NOTICE}@acme.example>"
 
 
-def test_a_permit_whose_sum_differs_makes_no_letter(told):
+def test_a_permit_whose_sum_differs_makes_no_letter(told: Any) -> None:
     with pytest.raises(LetterError):
         demand_of(permit(told.permit_line(), claimed="1159.99"), documents={}, as_of=AS_OF)
 
 
-def test_two_currencies_make_no_letter(told):
+def test_two_currencies_make_no_letter(told: Any) -> None:
     with pytest.raises(LetterError):
         demand_of(permit(told.permit_line(), told.permit_line("F-2", currency="USD")), documents={}, as_of=AS_OF)
 
@@ -255,7 +258,7 @@ def test_two_currencies_make_no_letter(told):
     ),
     st.integers(0, 10**6),
 )
-def test_open_less_apart_less_credit_is_what_is_claimed(amounts, credit_minor):
+def test_open_less_apart_less_credit_is_what_is_claimed(amounts: Any, credit_minor: Any) -> None:
     lines = tuple(
         PermitLine.model_validate(
             {

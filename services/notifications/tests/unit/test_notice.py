@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid5
 
 import pytest
@@ -27,11 +28,11 @@ from cobranza.notifications.domain.notice import (
 
 
 @pytest.fixture
-def answered(told):
+def answered(told: Any) -> Any:
     own = told.permit_line("own").receivable_id
     listed = told.permit_line("listed").receivable_id
 
-    def answer(granted=(), refused=None):
+    def answer(granted: Any = (), refused: Any = None) -> Any:
         refusals = tuple(
             PermitRefusal(reason=reason, receivable_id={"own": own, "listed": listed}[name])
             for name, reason in (refused or {}).items()
@@ -51,59 +52,59 @@ def answered(told):
     return answer
 
 
-def test_what_is_settled_for_good_never_moves_again():
+def test_what_is_settled_for_good_never_moves_again() -> None:
     for state in (State.SENT, State.FAILED, State.SUPPRESSED, State.EXPIRED):
         assert TRANSITIONS[state] == frozenset()
 
 
-def test_only_a_kept_intent_can_become_sent():
+def test_only_a_kept_intent_can_become_sent() -> None:
     assert not may_become(State.QUEUED, State.SENT)
     assert {state for state in State if may_become(state, State.SENT)} == {State.SENDING, State.UNKNOWN}
 
 
-def test_what_is_under_way_never_becomes_suppressed():
+def test_what_is_under_way_never_becomes_suppressed() -> None:
     assert not may_become(State.SENDING, State.SUPPRESSED)
     assert not may_become(State.UNKNOWN, State.SUPPRESSED)
 
 
 @pytest.mark.parametrize("purpose", sorted(PURPOSES_WITH_PERMIT))
-def test_what_asks_for_money_needs_a_permit(purpose):
+def test_what_asks_for_money_needs_a_permit(purpose: Any) -> None:
     assert needs_permit(purpose)
 
 
-def test_a_payment_confirmation_needs_none_and_an_unknown_purpose_does():
+def test_a_payment_confirmation_needs_none_and_an_unknown_purpose_does() -> None:
     assert not needs_permit(Purpose.PAYMENT_CONFIRMATION)
     assert needs_permit("something_new")
 
 
-def test_a_grant_with_a_line_of_its_own_step_is_sent(answered):
+def test_a_grant_with_a_line_of_its_own_step_is_sent(answered: Any) -> None:
     assert answered(granted=["own", "listed"]) == Granted()
     assert answered(granted=["own"], refused={"listed": "settled"}) == Granted()
 
 
-def test_a_grant_without_a_line_of_its_own_step_is_suppressed(answered):
+def test_a_grant_without_a_line_of_its_own_step_is_suppressed(answered: Any) -> None:
     assert answered(granted=["listed"], refused={"own": "settled"}) == Suppressed("facts_changed")
 
 
-def test_a_grant_whose_own_line_is_only_late_waits(answered):
+def test_a_grant_whose_own_line_is_only_late_waits(answered: Any) -> None:
     assert answered(granted=["listed"], refused={"own": "unknown_receivable"}) == Deferred("unknown_receivable")
 
 
 @pytest.mark.parametrize("reason", sorted(FINAL_PERMIT_REFUSALS))
-def test_a_final_refusal_of_all_suppresses_with_its_reason(answered, reason):
+def test_a_final_refusal_of_all_suppresses_with_its_reason(answered: Any, reason: Any) -> None:
     assert answered(refused={"own": reason}) == Suppressed(reason)
 
 
 @pytest.mark.parametrize("reason", sorted(TRANSIENT_PERMIT_REFUSALS))
-def test_a_passing_refusal_waits_even_beside_a_final_one(answered, reason):
+def test_a_passing_refusal_waits_even_beside_a_final_one(answered: Any, reason: Any) -> None:
     assert answered(refused={"own": reason}) == Deferred(reason)
     assert answered(refused={"listed": "settled", "own": reason}) == Deferred(reason)
 
 
-def test_the_reason_of_the_own_line_comes_before_that_of_a_listed_one(answered):
+def test_the_reason_of_the_own_line_comes_before_that_of_a_listed_one(answered: Any) -> None:
     assert answered(refused={"listed": "settled", "own": "on_hold"}) == Suppressed("on_hold")
 
 
 @given(st.integers(min_value=1, max_value=10_000))
-def test_back_off_grows_and_stays_below_a_minute(attempt):
+def test_back_off_grows_and_stays_below_a_minute(attempt: Any) -> None:
     assert 0.25 <= back_off_seconds(attempt) <= back_off_seconds(attempt + 1) <= 60

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -10,19 +12,19 @@ from cobranza.contracts.payments import NoticePermitAnswer, NoticePermitRequest
 from cobranza.notifications.gateways.permits import HttpPermits, PermitUnavailableError
 
 
-def payments_api(ledger):
+def payments_api(ledger: Any) -> Any:
     """Payments' route as it is published, over a ledger of a few facts."""
     app = FastAPI()
 
     @app.post("/payments/v1/notice-permits")
     async def ask(request: NoticePermitRequest) -> NoticePermitAnswer:
-        return await ledger.ask(request)
+        return cast(NoticePermitAnswer, await ledger.ask(request))
 
     return app
 
 
 @pytest.fixture(params=["fake", "http"])
-async def permits(request, ledger):
+async def permits(request: Any, ledger: Any) -> Any:
     if request.param == "fake":
         yield ledger
         return
@@ -31,7 +33,7 @@ async def permits(request, ledger):
     await gateway.close()
 
 
-def question(told, *numbers, attempt=1):
+def question(told: Any, *numbers: Any, attempt: Any = 1) -> Any:
     return NoticePermitRequest.model_validate(
         {
             "notice_id": told.permit_line("notice").receivable_id,
@@ -44,7 +46,7 @@ def question(told, *numbers, attempt=1):
     )
 
 
-async def test_a_grant_carries_lines_sum_and_life(permits, told):
+async def test_a_grant_carries_lines_sum_and_life(permits: Any, told: Any) -> None:
     answer = await permits.ask(question(told, "F-1", "F-2"))
 
     assert answer.granted
@@ -54,7 +56,7 @@ async def test_a_grant_carries_lines_sum_and_life(permits, told):
     assert answer.expires_at is not None
 
 
-async def test_a_refused_line_is_named_with_its_reason(permits, told, ledger):
+async def test_a_refused_line_is_named_with_its_reason(permits: Any, told: Any, ledger: Any) -> None:
     ledger.refuse("F-2", "settled")
 
     answer = await permits.ask(question(told, "F-1", "F-2"))
@@ -63,7 +65,7 @@ async def test_a_refused_line_is_named_with_its_reason(permits, told, ledger):
     assert [(refusal.reason, refusal.is_transient) for refusal in answer.refusals] == [("settled", False)]
 
 
-async def test_a_refusal_of_everything_is_no_grant(permits, told, ledger):
+async def test_a_refusal_of_everything_is_no_grant(permits: Any, told: Any, ledger: Any) -> None:
     ledger.refuse("F-1", "cash_stale")
 
     answer = await permits.ask(question(told, "F-1"))
@@ -73,13 +75,15 @@ async def test_a_refusal_of_everything_is_no_grant(permits, told, ledger):
     assert answer.expires_at is None
 
 
-async def test_a_receivable_nobody_knows_is_refused_for_now(permits, told):
+async def test_a_receivable_nobody_knows_is_refused_for_now(permits: Any, told: Any) -> None:
     answer = await permits.ask(question(told, "F-99"))
 
     assert answer.is_transient
 
 
-async def test_the_same_attempt_gets_the_same_answer_and_the_next_a_new_one(permits, told, ledger):
+async def test_the_same_attempt_gets_the_same_answer_and_the_next_a_new_one(
+    permits: Any, told: Any, ledger: Any
+) -> None:
     first = await permits.ask(question(told, "F-1"))
     ledger.refuse("F-1", "settled")
 
@@ -87,7 +91,7 @@ async def test_the_same_attempt_gets_the_same_answer_and_the_next_a_new_one(perm
     assert not (await permits.ask(question(told, "F-1", attempt=2))).granted
 
 
-def answering(status, body):
+def answering(status: Any, body: Any) -> Any:
     return HttpPermits(
         "http://payments.test", transport=httpx.MockTransport(lambda _: httpx.Response(status, content=body))
     )
@@ -97,7 +101,7 @@ def answering(status, body):
     ("status", "body"),
     [(500, b""), (403, b"{}"), (404, b""), (302, b""), (200, b"<html>"), (200, b"{}"), (200, b'{"granted": true}')],
 )
-async def test_anything_but_a_permit_is_no_permit(told, status, body):
+async def test_anything_but_a_permit_is_no_permit(told: Any, status: Any, body: Any) -> None:
     gateway = answering(status, body)
 
     with pytest.raises(PermitUnavailableError):
@@ -105,7 +109,7 @@ async def test_anything_but_a_permit_is_no_permit(told, status, body):
     await gateway.close()
 
 
-async def test_an_answer_to_another_question_is_no_permit(told, ledger):
+async def test_an_answer_to_another_question_is_no_permit(told: Any, ledger: Any) -> None:
     other = await ledger.ask(question(told, "F-1", attempt=7))
     gateway = answering(200, other.model_dump_json().encode())
 
@@ -114,7 +118,7 @@ async def test_an_answer_to_another_question_is_no_permit(told, ledger):
     await gateway.close()
 
 
-async def test_nobody_there_is_no_permit(told):
+async def test_nobody_there_is_no_permit(told: Any) -> None:
     gateway = HttpPermits("http://127.0.0.1:1")
 
     with pytest.raises(PermitUnavailableError):
@@ -122,7 +126,7 @@ async def test_nobody_there_is_no_permit(told):
     await gateway.close()
 
 
-async def test_the_token_travels_with_the_question(told):
+async def test_the_token_travels_with_the_question(told: Any) -> Any:
     seen = []
 
     def answer(request: httpx.Request) -> httpx.Response:

@@ -11,6 +11,7 @@ import toy_service as toy
 from cobranza.chassis import inbox
 from cobranza.chassis.database import Database
 from cobranza.chassis.parking import Parking, ParkingError
+from cobranza.chassis.streams import Agent
 from cobranza.chassis.streams.batch import BatchRunner, Rewind
 
 PARTITION = 3
@@ -166,7 +167,7 @@ async def test_what_the_database_refuses_parks_only_that_event(db: Database, led
 
     runner = BatchRunner(
         consumer="dunning",
-        agent=toy.Agent(toy.TOPIC, overdraw),
+        agent=Agent(toy.TOPIC, overdraw),
         database=db,
         topic_id=lambda: toy.TOPIC_ID,
         pause=_no_pause,

@@ -7,7 +7,7 @@ import json
 import sys
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -20,7 +20,9 @@ from cobranza.chassis.clock import evaluation_date
 from cobranza.chassis.service import command_context
 from cobranza.contracts.money import to_decimal
 
-COMMANDS = typer.Typer(no_args_is_help=True)
+#: More columns than any table needs.
+_WIDEST: Final = 1000
+COMMANDS: Final = typer.Typer(no_args_is_help=True)
 
 
 @COMMANDS.command()
@@ -45,9 +47,10 @@ def ageing(
         lines = [gateways.ageing_as_json(entry) for entry in entries]
         sys.stdout.write(json.dumps({"company": company, "as_of": on.isoformat(), "by": by, "lines": lines}) + "\n")
     elif csv is None:
-        Console().print(
-            _table(entries, company=company, on=on) if entries else f"nothing is open for {company} on {on}"
-        )
+        if entries:
+            _print_whole(_table(entries, company=company, on=on))
+        else:
+            Console(soft_wrap=True).print(f"nothing is open for {company} on {on}")
 
 
 @COMMANDS.command()
@@ -71,7 +74,7 @@ def totals(
         table = Table("currency", "invoices", "invoiced", "collected")
         for line in lines:
             table.add_row(*(str(value) for value in line.values()))
-        Console().print(table)
+        _print_whole(table)
 
 
 async def _totals(company: str) -> list[queries.Totals]:
@@ -99,3 +102,9 @@ def _table(entries: list[Ageing], *, company: str, on: date) -> Table:
         amounts = [*(entry.amounts[bucket] for bucket in Bucket), entry.open, entry.overdue, entry.unapplied]
         table.add_row(entry.customer or "all", entry.currency, *(f"{to_decimal(a, entry.currency):,}" for a in amounts))
     return table
+
+
+def _print_whole(table: Table) -> None:
+    """Print the table as wide as it is: a narrow terminal may break its lines, but cuts no digit off."""
+    needed = Console(width=_WIDEST).measure(table).maximum
+    Console(width=max(needed, Console().width)).print(table)

@@ -320,7 +320,38 @@ def _events() -> typer.Typer:
         if faults or not checked:
             raise typer.Exit(REFUSED)
 
+    @group.command()
+    def show(
+        topic: Annotated[str, typer.Argument(help="A topic of the catalogue, for example cobranza.payments.")],
+        key: Annotated[str | None, typer.Option(help="Only this key, company|customer.")] = None,
+        most: Annotated[int, typer.Option(min=1, max=10_000, help="How many, the newest.")] = 20,
+    ) -> None:
+        """The newest events of a topic, one JSON line each, headers included."""
+        if topic not in {entry.name for entry in CATALOGUE}:
+            fail(f"no topic {topic!r}; the catalogue has {', '.join(entry.name for entry in CATALOGUE)}", USAGE)
+        records = topics_admin.recent(
+            load(PlatformSettings).kafka_bootstrap, topic, most=most if key is None else 10_000
+        )
+        wanted = [record for record in records if key is None or (record.key or b"").decode("utf-8", "replace") == key]
+        for record in wanted[-most:]:
+            sys.stdout.write(json.dumps(_shown(record), ensure_ascii=False) + "\n")
+
     return group
+
+
+def _shown(record: Any) -> dict[str, Any]:
+    text = (record.value or b"").decode("utf-8", "replace")
+    try:
+        value: Any = json.loads(text) if text else None
+    except ValueError:
+        value = text
+    return {
+        "partition": record.partition,
+        "offset": record.offset,
+        "key": (record.key or b"").decode("utf-8", "replace"),
+        "headers": {name: (value_ or b"").decode("utf-8", "replace") for name, value_ in record.headers},
+        "value": value,
+    }
 
 
 def _fault_of(line: bytes) -> dict[str, Any] | None:

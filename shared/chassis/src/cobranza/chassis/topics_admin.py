@@ -95,3 +95,23 @@ def end_offsets(bootstrap: str, topics: Iterable[str]) -> dict[tuple[str, int], 
         return {(tp.topic, tp.partition): end for tp, end in consumer.end_offsets(partitions).items()}
     finally:
         consumer.close()
+
+
+def recent(bootstrap: str, topic: str, *, most: int) -> list[Any]:
+    """The last records of a topic, at most `most` of each partition, oldest first by time of writing."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap)
+    try:
+        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(partitions)
+        first, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+        for tp in partitions:
+            consumer.seek(tp, max(first[tp], ends[tp] - most))
+        left = sum(ends[tp] - max(first[tp], ends[tp] - most) for tp in partitions)
+        found = []
+        while left > 0 and (batches := consumer.poll(timeout_ms=1500)):
+            for records in batches.values():
+                found += records
+                left -= len(records)
+        return sorted(found, key=lambda record: (record.timestamp, record.partition, record.offset))
+    finally:
+        consumer.close()

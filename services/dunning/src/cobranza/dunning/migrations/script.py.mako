@@ -2,8 +2,6 @@
 
 from alembic import op
 
-from cobranza.chassis import plumbing
-
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = None

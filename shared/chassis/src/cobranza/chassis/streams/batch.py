@@ -42,10 +42,21 @@ _LONGEST_WAIT_SECONDS: Final = 30.0
 class KafkaRecord(Protocol):
     """What the runtime reads of a Kafka record."""
 
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    @property
+    def offset(self) -> int:
+        """Place in the partition."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Decides the partition."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The event; None is a tombstone."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """The event's attributes in binary mode."""
 
 
 @dataclass(frozen=True, slots=True)
