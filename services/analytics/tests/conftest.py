@@ -152,9 +152,11 @@ class Told:
             value_on=value_on, booked_on=value_on, method="transfer", **more,
         )  # fmt: skip
 
-    def reversal(self, name: str = "P-1", amount: str = "500.00", *, sequence: int = 2, **more: object) -> Event:
+    def reversal(
+        self, name: str = "P-1", amount: str = "500.00", *, customer: str = "C-1", sequence: int = 2, **more: object
+    ) -> Event:
         return self._event(
-            payments.PaymentReversed, sequence, payment_id=an_id("payment", name), customer="C-1",
+            payments.PaymentReversed, sequence, payment_id=an_id("payment", name), customer=customer,
             external={"system": "bank", "id": name}, amount={"amount": amount, "currency": "MXN"}, reason="returned",
             effective_on=TODAY, **more,
         )  # fmt: skip

@@ -107,6 +107,8 @@ async def test_the_portfolio_is_filtered_by_the_address(client, portfolio) -> No
         answered = await client.get(f"/portfolio?company=acme-mx&{query}")
         return re.findall(r'<th scope="row">\s*<a [^>]*title="([^"]*) ·', answered.text)
 
+    unapplied = _text(await client.get("/portfolio?company=acme-mx&show=unapplied&lang=es"))
+    assert "25.00 MXN de 1 pagador sin aplicar al cierre del lun 04-ene-2027." in unapplied
     assert await names("show=overdue") == ["Ferretería Núñez"]
     assert await names("show=unapplied") == ["+Ortega &amp; Hijos"]
     assert await names("bucket=current") == ["+Ortega &amp; Hijos"]
@@ -150,7 +152,7 @@ async def test_a_customers_page_says_what_is_owed_and_what_happened(client, port
     shown = await client.get("/customers/C-1?company=acme-mx&lang=es")
 
     text = _text(shown)
-    assert "1,160.00 MXN + 75.00 USD vencidos." in text
+    assert "1,160.00 MXN + 75.00 USD vencidos, lo más antiguo hace 34 días." in text
     assert "34 días vencidos" in text
     assert "Factura F-1 emitida por 1,160.00 MXN" in text
     assert "Aviso enviado (cobranza · aviso-1): 1,160.00 MXN" in text
@@ -196,7 +198,7 @@ async def test_the_days_notices_are_behind_the_figure(client, portfolio) -> None
     shown = _text(await client.get("/notices?company=acme-mx&on=2027-01-04&lang=es"))
     stopped = _text(await client.get("/notices?company=acme-mx&state=suppressed&lang=es"))
 
-    assert "1 enviados, 1 no enviados por una razón, 0 fallidos" in shown
+    assert "Avisos del lun 04-ene-2027: enviados, 1; no enviados por una razón, 1; fallidos, 0." in shown
     assert "lo detiene una pausa, promesa, plan o disputa" in stopped
     assert "Núñez" not in stopped
 

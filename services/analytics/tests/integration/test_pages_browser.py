@@ -61,7 +61,7 @@ async def portfolio(analytics, told):
         told.payment("P-1", "12500.00", customer="C-001"), told.payment("P-2", "3870.25", customer="C-002"),
         told.payment("P-3", "1350.50", customer=None), told.payment("P-4", "990.00", customer="C-001"),
     )  # fmt: skip
-    await analytics.tell(told.reversal("P-4", "990.00"))
+    await analytics.tell(told.reversal("P-4", "990.00", customer="C-001"))
     return analytics
 
 

@@ -205,6 +205,7 @@ class FeedItem:
     name: str | None
     type: str
     happened_on: date | None
+    at: datetime
     money: Money | None
     facts: Mapping[str, str]
 
@@ -230,7 +231,7 @@ async def time_line(connection: AsyncConnection, *, company: str, customer: str,
     return [_feed_item(row) for row in rows]
 
 
-_FEED = """SELECT f.seq, f.customer, c.name, f.type, f.happened_on, f.facts FROM feed f
+_FEED = """SELECT f.seq, f.customer, c.name, f.type, f.happened_on, f.at, f.facts FROM feed f
     LEFT JOIN customer c ON c.company = f.company AND c.customer = f.customer"""
 
 
@@ -243,6 +244,7 @@ def _feed_item(row: Any) -> FeedItem:
         name=row.name,
         type=row.type,
         happened_on=row.happened_on,
+        at=row.at,
         money=Money.of(amount, currency) if amount is not None and currency is not None else None,
         facts=facts,
     )

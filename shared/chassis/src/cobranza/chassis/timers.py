@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from cobranza.chassis import metrics
+from cobranza.chassis import clock, metrics
 from cobranza.chassis.database import Database, Transaction, is_transient
 from cobranza.chassis.ids import new_id
 from cobranza.chassis.logs import logger
@@ -17,6 +17,8 @@ from cobranza.chassis.outbox import Cause
 
 #: Work on one timer must be shorter than this; a claim older than it is taken back.
 LEASE_SECONDS: Final = 60
+#: How often expired claims are looked for.
+REAP_EVERY_SECONDS: Final = 1.0
 #: Timers claimed at a time.
 CLAIM: Final = 50
 #: A timer whose handler failed this often waits longer between tries.
@@ -34,6 +36,10 @@ class Timer:
     due_at: datetime
     attempts: int
 
+
+_REAP: Final = (
+    "UPDATE timer SET state = 'armed', owner = NULL WHERE state = 'claimed' AND lease_until < clock_timestamp()"
+)
 
 Handler = Callable[[Transaction, Timer], Awaitable[datetime | None]]
 
@@ -89,6 +95,7 @@ class Scheduler:
         self._handlers = handlers
         self._owner = new_id()
         self._idle_seconds = idle_seconds
+        self._reaped = float("-inf")
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -127,9 +134,9 @@ class Scheduler:
 
     async def _claim(self) -> list[Timer]:
         async with self._database.transaction() as tx:
-            await tx.execute(
-                "UPDATE timer SET state = 'armed', owner = NULL WHERE state = 'claimed' AND lease_until < clock_timestamp()"
-            )
+            if clock.monotonic() - self._reaped > REAP_EVERY_SECONDS:
+                await tx.execute(_REAP)
+                self._reaped = clock.monotonic()
             result = await tx.execute(
                 f"""
                 UPDATE timer SET state = 'claimed', owner = :owner, attempts = attempts + 1,

@@ -232,6 +232,7 @@ def _add_customer(routes: APIRouter, context: Context[AnalyticsSettings]) -> Non
         if known is None and not entries and not rows and not events:
             raise Problem("not-found", detail=f"no customer {code!r} of {company.company}")
         listed = window.page(rows, key=lambda row: (row.due_on, row.receivable_id), item=lambda row: row.number)
+        owed = [_owed(row, on=on) for row in rows[: len(listed.items)]]
         return PAGES.render(
             request,
             "customer.html",
@@ -240,7 +241,8 @@ def _add_customer(routes: APIRouter, context: Context[AnalyticsSettings]) -> Non
             country=known.country if known is not None else "",
             segment=known.segment if known is not None else "",
             balances=[Figures.of(entry) for entry in entries],
-            rows=[_owed(row, on=on) for row in rows[: len(listed.items)]],
+            rows=owed,
+            oldest_days=owed[0].days if owed and state == "open" and window.after is None else 0,
             next_cursor=listed.next_cursor,
             is_first=window.after is None,
             state=state,
@@ -263,7 +265,6 @@ class Owed:
     issued: Decimal
     open: Decimal
     days: int
-    bucket: int
 
 
 def _owed(row: Any, *, on: date) -> Owed:
@@ -276,7 +277,6 @@ def _owed(row: Any, *, on: date) -> Owed:
         issued=to_decimal(row.issued, row.currency),
         open=to_decimal(row.open, row.currency),
         days=(on - row.due_on).days,
-        bucket=list(Bucket).index(ageing.bucket_of(row.due_on, as_of=on)),
     )
 
 
