@@ -10,6 +10,7 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from uuid import UUID, uuid5
 
 import httpx
@@ -25,6 +26,7 @@ from cobranza.chassis.database import Database
 from cobranza.chassis.streams.batch import BatchRunner
 from cobranza.contracts import dunning, invoicing, notifications, payments
 from cobranza.contracts.envelope import Envelope, encode
+from cobranza.contracts.identifiers import EventId
 from cobranza.contracts.payloads import Payload
 from cobranza.contracts.topics import TOPIC_OF
 
@@ -35,6 +37,11 @@ WHERE = "cobranza.analytics:migrations"
 
 def an_id(*name: object) -> UUID:
     return uuid5(NAMESPACE, repr(name))
+
+
+def a_context(**parts: object) -> Any:
+    """A context of those parts that a test needs."""
+    return SimpleNamespace(**parts)
 
 
 COMPANIES = """
@@ -252,7 +259,7 @@ class Analytics:
         for offset, event in enumerate(events, start):
             record = encode(
                 Envelope(
-                    event_id=event.id,
+                    event_id=EventId(event.id),
                     source=f"/cobranza/{event.data.TYPE.split('.')[1]}",
                     time=datetime(2027, 1, 4, 12, tzinfo=UTC),
                     sequence=event.sequence,
@@ -276,14 +283,16 @@ class Analytics:
 
 
 @pytest.fixture
-async def analytics(fresh_database, business_clock: BusinessClock, companies: Companies) -> AsyncIterator[Analytics]:
+async def analytics(
+    fresh_database: Any, business_clock: BusinessClock, companies: Companies
+) -> AsyncIterator[Analytics]:
     urls = fresh_database("analytics", lambda url: migrations.upgrade(WHERE, url))
     database = Database(urls.app_url, service="analytics", clock=business_clock)
     runners = {
         agent.topic: BatchRunner(
             consumer="analytics", agent=agent, database=database, topic_id=partial(an_id, "topic", agent.topic)
         )
-        for agent in agents(SimpleNamespace(companies=companies))
+        for agent in agents(a_context(companies=companies))
     }
     async with database.transaction() as tx:
         for topic in runners:
@@ -296,8 +305,8 @@ async def analytics(fresh_database, business_clock: BusinessClock, companies: Co
 
 
 @pytest.fixture
-def application(analytics: Analytics, companies: Companies, business_clock: BusinessClock):
-    context = SimpleNamespace(
+def application(analytics: Analytics, companies: Companies, business_clock: BusinessClock) -> Any:
+    context = a_context(
         database=analytics.database,
         companies=companies,
         clock=business_clock,
@@ -315,14 +324,14 @@ def application(analytics: Analytics, companies: Companies, business_clock: Busi
 
 
 @pytest.fixture
-async def client(application) -> AsyncIterator[httpx.AsyncClient]:
+async def client(application: Any) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(application)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1/analytics") as client:
         yield client
 
 
 @pytest.fixture
-async def address(application, wait_until) -> AsyncIterator[str]:
+async def address(application: Any, wait_until: Any) -> AsyncIterator[str]:
     server = uvicorn.Server(
         uvicorn.Config(application, host="127.0.0.1", port=0, log_config=None, ws="none", timeout_graceful_shutdown=1)
     )

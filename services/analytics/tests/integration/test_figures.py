@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from datetime import date, timedelta
 from random import Random
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -21,7 +22,7 @@ TODAY = date(2027, 1, 4)
 
 
 @pytest.fixture
-async def portfolio(analytics, told):
+async def portfolio(analytics: Any, told: Any) -> Any:
     """Two customers, two currencies, a hostile name; F-1 is 34 days late, F-2 not due, F-4 very late."""
     await analytics.tell(told.customer("C-1", "Ferretería Núñez"), told.customer("C-2", '=HYPERLINK("evil")'))
     await analytics.tell(
@@ -40,7 +41,7 @@ async def portfolio(analytics, told):
     return analytics
 
 
-async def test_ageing_is_told_by_currency_in_buckets(client, portfolio) -> None:
+async def test_ageing_is_told_by_currency_in_buckets(client: Any, portfolio: Any) -> None:
     answered = (await client.get("/v1/ageing?company=acme-mx")).json()
 
     assert (answered["as_of"], [line["currency"] for line in answered["lines"]]) == ("2027-01-04", ["MXN", "USD"])
@@ -52,13 +53,13 @@ async def test_ageing_is_told_by_currency_in_buckets(client, portfolio) -> None:
     }  # fmt: skip
 
 
-async def test_ageing_of_a_past_day_ignores_what_was_later(client, portfolio) -> None:
+async def test_ageing_of_a_past_day_ignores_what_was_later(client: Any, portfolio: Any) -> None:
     answered = (await client.get("/v1/ageing?company=acme-mx&as_of=2026-12-14")).json()
 
     assert answered["lines"][0]["open"] == "1210.00"
 
 
-async def test_ageing_by_customer_names_the_most_overdue_first(client, portfolio) -> None:
+async def test_ageing_by_customer_names_the_most_overdue_first(client: Any, portfolio: Any) -> None:
     lines = (await client.get("/v1/ageing?company=acme-mx&by=customer")).json()["lines"]
 
     assert [(line["customer"], line["currency"], line["overdue"]) for line in lines] == [
@@ -66,7 +67,7 @@ async def test_ageing_by_customer_names_the_most_overdue_first(client, portfolio
     ]  # fmt: skip
 
 
-async def test_the_csv_of_the_ageing_says_the_same_and_holds_no_formula(client, portfolio) -> None:
+async def test_the_csv_of_the_ageing_says_the_same_and_holds_no_formula(client: Any, portfolio: Any) -> None:
     answered = await client.get("/v1/ageing?company=acme-mx&by=customer&format=csv")
 
     assert answered.headers["content-type"] == "text/csv; charset=utf-8"
@@ -77,7 +78,7 @@ async def test_the_csv_of_the_ageing_says_the_same_and_holds_no_formula(client, 
     assert rows[1]["name"] == '\'=HYPERLINK("evil")'
 
 
-async def test_receivables_are_listed_by_pages_and_exported_whole(client, portfolio) -> None:
+async def test_receivables_are_listed_by_pages_and_exported_whole(client: Any, portfolio: Any) -> None:
     first = (await client.get("/v1/receivables?company=acme-mx&limit=3")).json()
     rest = (
         await client.get("/v1/receivables", params={"company": "acme-mx", "limit": 3, "cursor": first["next_cursor"]})
@@ -92,7 +93,7 @@ async def test_receivables_are_listed_by_pages_and_exported_whole(client, portfo
     assert rows[0]["open"] == "50.00"
 
 
-async def test_another_company_does_not_exist(client, portfolio) -> None:
+async def test_another_company_does_not_exist(client: Any, portfolio: Any) -> None:
     answered = await client.get("/v1/ageing?company=nobody")
 
     assert answered.status_code == 404
@@ -100,21 +101,21 @@ async def test_another_company_does_not_exist(client, portfolio) -> None:
 
 
 @pytest.fixture
-def command(portfolio, companies_file, business_clock, monkeypatch: pytest.MonkeyPatch):
+def command(portfolio: Any, companies_file: Any, business_clock: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("ANALYTICS_DATABASE_URL", portfolio.url)
     monkeypatch.setenv("KAFKA_BOOTSTRAP", "127.0.0.1:9")
     monkeypatch.setenv("COBRANZA_COMPANIES", str(companies_file))
     monkeypatch.setenv("COBRANZA_CLOCK_FILE", str(business_clock._path))
     monkeypatch.setenv("COBRANZA_ALLOW_VIRTUAL_CLOCK", "true")
 
-    async def run(*arguments: str):
+    async def run(*arguments: str) -> Any:
         # In a thread of its own: a verb runs a loop of its own.
         return await asyncio.to_thread(CliRunner().invoke, COMMANDS, list(arguments))
 
     return run
 
 
-async def test_the_command_line_says_the_ageing_as_json(command, client) -> None:
+async def test_the_command_line_says_the_ageing_as_json(command: Any, client: Any) -> None:
     ended = await command("ageing", "--company", "acme-mx", "--as-of", "2026-12-14", "--json")
 
     said = json.loads(ended.stdout)
@@ -125,7 +126,7 @@ async def test_the_command_line_says_the_ageing_as_json(command, client) -> None
     ]
 
 
-async def test_the_command_line_writes_a_csv_and_shows_a_table(command, tmp_path) -> None:
+async def test_the_command_line_writes_a_csv_and_shows_a_table(command: Any, tmp_path: Any) -> None:
     file = tmp_path / "ageing.csv"
 
     written = await command("ageing", "--company", "acme-mx", "--by", "customer", "--csv", str(file))
@@ -136,7 +137,7 @@ async def test_the_command_line_writes_a_csv_and_shows_a_table(command, tmp_path
     assert "1,350.00" in shown.stdout
 
 
-async def test_the_command_line_refuses_what_it_does_not_know(command) -> None:
+async def test_the_command_line_refuses_what_it_does_not_know(command: Any) -> None:
     company = await command("ageing", "--company", "nobody")
     grouping = await command("ageing", "--company", "acme-mx", "--by", "mood")
 
@@ -144,7 +145,7 @@ async def test_the_command_line_refuses_what_it_does_not_know(command) -> None:
     assert "acme-mx" in company.stderr
 
 
-async def test_totals_count_what_was_invoiced_and_collected(command) -> None:
+async def test_totals_count_what_was_invoiced_and_collected(command: Any) -> None:
     said = json.loads((await command("totals", "--company", "acme-mx", "--json")).stdout)
 
     assert said["lines"] == [
@@ -156,7 +157,7 @@ async def test_totals_count_what_was_invoiced_and_collected(command) -> None:
 MANY = 50_000
 
 
-async def test_fifty_thousand_receivables_age_as_plain_python_says(analytics) -> None:
+async def test_fifty_thousand_receivables_age_as_plain_python_says(analytics: Any) -> None:
     random = Random(20270104)  # noqa: S311 - made-up portfolio
     first = date(2026, 1, 1)
     rows = [
@@ -196,7 +197,7 @@ async def test_fifty_thousand_receivables_age_as_plain_python_says(analytics) ->
         assert +summed == Counter({key: amount for key, (amount, _) in expected.items()})
 
 
-def _aged(rows, *, as_of: date) -> dict[tuple[str, str], tuple[int, int]]:
+def _aged(rows: Any, *, as_of: date) -> dict[tuple[str, str], tuple[int, int]]:
     """The same figures, written out anew."""
     amounts: Counter[tuple[str, str]] = Counter()
     counts: Counter[tuple[str, str]] = Counter()

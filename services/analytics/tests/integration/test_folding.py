@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -22,7 +23,7 @@ _TABLES = (
 )  # fmt: skip
 
 
-async def _everything(analytics) -> dict[str, list[str]]:
+async def _everything(analytics: Any) -> dict[str, list[str]]:
     found = {}
     for name in _TABLES:
         rows = await analytics.query(f"SELECT t::text AS row FROM {name} t ORDER BY 1")  # noqa: S608 - our own names
@@ -30,13 +31,13 @@ async def _everything(analytics) -> dict[str, list[str]]:
     return found
 
 
-async def _open_on(analytics, on: date, *, company: str = "acme-mx") -> dict[str, tuple[int, int]]:
+async def _open_on(analytics: Any, on: date, *, company: str = "acme-mx") -> dict[str, tuple[int, int]]:
     async with analytics.database.reading() as connection:
         found = await queries.ageing(connection, company=company, as_of=on)
     return {entry.currency: (entry.open, entry.open_count) for entry in found if entry.open}
 
 
-def _stories(told):
+def _stories(told: Any) -> Any:
     """For each type that is handled: the events of one aggregate in order of their versions."""
     return {
         "customer-changed": (told.customer(), told.customer(name="Renamed", revision=2)),
@@ -67,7 +68,7 @@ HANDLED = (
 
 
 @pytest.mark.parametrize("name", HANDLED)
-async def test_events_told_twice_have_the_effect_of_once(analytics, told, name: str) -> None:
+async def test_events_told_twice_have_the_effect_of_once(analytics: Any, told: Any, name: str) -> None:
     story = _stories(told)[name]
     await analytics.tell(*story)
     once = await _everything(analytics)
@@ -80,7 +81,7 @@ async def test_events_told_twice_have_the_effect_of_once(analytics, told, name: 
 
 
 @pytest.mark.parametrize("name", HANDLED)
-async def test_an_older_version_after_a_newer_one_changes_nothing(analytics, told, name: str) -> None:
+async def test_an_older_version_after_a_newer_one_changes_nothing(analytics: Any, told: Any, name: str) -> None:
     story = _stories(told)[name]
     await analytics.tell(story[-1])
     newest = await _everything(analytics)
@@ -104,7 +105,7 @@ _FED = (
 
 
 @pytest.mark.parametrize("name", _FED)
-async def test_the_feed_tells_a_happening_once(analytics, told, name: str) -> None:
+async def test_the_feed_tells_a_happening_once(analytics: Any, told: Any, name: str) -> None:
     event = getattr(told, name)()
 
     await analytics.tell(event, event)
@@ -113,7 +114,7 @@ async def test_the_feed_tells_a_happening_once(analytics, told, name: str) -> No
     assert len(await analytics.query("SELECT 1 FROM feed")) == 1
 
 
-async def test_balances_of_any_day_follow_value_dates_not_the_order_of_recording(analytics, told) -> None:
+async def test_balances_of_any_day_follow_value_dates_not_the_order_of_recording(analytics: Any, told: Any) -> None:
     """Issued 1-nov, part paid 20-nov but recorded 4-jan, credited 5-dec, and the payment returned 2-jan."""
     await analytics.tell(told.receivable(version=1))
     await analytics.tell(told.receivable(version=2, credited="60.00", effective_on=date(2026, 12, 5)))
@@ -143,7 +144,7 @@ async def test_balances_of_any_day_follow_value_dates_not_the_order_of_recording
     }
 
 
-async def test_a_version_that_is_left_out_leaves_the_total_right(analytics, told) -> None:
+async def test_a_version_that_is_left_out_leaves_the_total_right(analytics: Any, told: Any) -> None:
     await analytics.tell(told.receivable(version=1))
 
     await analytics.tell(
@@ -154,21 +155,21 @@ async def test_a_version_that_is_left_out_leaves_the_total_right(analytics, told
     assert await _open_on(analytics, date(2026, 12, 20)) == {"MXN": (160_00, 1)}
 
 
-async def test_a_receivable_first_heard_of_when_part_paid_was_owed_whole_before(analytics, told) -> None:
+async def test_a_receivable_first_heard_of_when_part_paid_was_owed_whole_before(analytics: Any, told: Any) -> None:
     await analytics.tell(told.receivable(version=3, allocated="1000.00", effective_on=date(2026, 12, 20)))
 
     assert await _open_on(analytics, date(2026, 11, 1)) == {"MXN": (1160_00, 1)}
     assert await _open_on(analytics, date(2026, 12, 20)) == {"MXN": (160_00, 1)}
 
 
-async def test_money_paid_before_the_invoice_existed_counts_from_its_issue(analytics, told) -> None:
+async def test_money_paid_before_the_invoice_existed_counts_from_its_issue(analytics: Any, told: Any) -> None:
     await analytics.tell(told.receivable(version=2, allocated="1160.00", effective_on=date(2026, 10, 1)))
 
     assert await _open_on(analytics, date(2026, 10, 15)) == {}
     assert await _open_on(analytics, date(2026, 11, 1)) == {}
 
 
-async def test_a_moved_due_date_moves_the_debt_to_another_bucket(analytics, told) -> None:
+async def test_a_moved_due_date_moves_the_debt_to_another_bucket(analytics: Any, told: Any) -> None:
     await analytics.tell(told.receivable(version=1))
     await analytics.tell(told.receivable(version=2, due_on=date(2027, 2, 1), effective_on=TODAY))
 
@@ -178,7 +179,7 @@ async def test_a_moved_due_date_moves_the_debt_to_another_bucket(analytics, told
     assert entry.amounts[Bucket.CURRENT] == entry.open == 1160_00
 
 
-async def test_unapplied_money_is_known_as_of_any_day_and_apart_from_debts(analytics, told) -> None:
+async def test_unapplied_money_is_known_as_of_any_day_and_apart_from_debts(analytics: Any, told: Any) -> None:
     await analytics.tell(told.credit("300.00", version=1, effective_on=date(2026, 12, 10)), told.receivable())
     await analytics.tell(told.credit("100.00", version=2, effective_on=date(2026, 12, 20)))
 
@@ -190,7 +191,7 @@ async def test_unapplied_money_is_known_as_of_any_day_and_apart_from_debts(analy
     assert {entry.open for entry in found} == {1160_00}
 
 
-async def test_a_returned_payment_does_not_count_as_collected(analytics, told) -> None:
+async def test_a_returned_payment_does_not_count_as_collected(analytics: Any, told: Any) -> None:
     await analytics.tell(told.payment("P-1", "500.00"), told.payment("P-2", "80.00"))
     await analytics.tell(told.reversal("P-1", "500.00"))
 
@@ -200,7 +201,7 @@ async def test_a_returned_payment_does_not_count_as_collected(analytics, told) -
     assert (day.collected, day.payments) == (80_00, 1)
 
 
-async def test_currencies_and_companies_are_never_added_up(analytics, told) -> None:
+async def test_currencies_and_companies_are_never_added_up(analytics: Any, told: Any) -> None:
     await analytics.tell(
         told.receivable("F-1"),
         told.receivable("F-2", currency="USD", issued="10.00"),
@@ -211,7 +212,7 @@ async def test_currencies_and_companies_are_never_added_up(analytics, told) -> N
     assert await _open_on(analytics, TODAY, company="andes-cl") == {"CLP": (1500, 1)}
 
 
-async def test_an_event_of_an_unknown_company_is_parked_and_the_rest_goes_on(analytics, told) -> None:
+async def test_an_event_of_an_unknown_company_is_parked_and_the_rest_goes_on(analytics: Any, told: Any) -> None:
     await analytics.tell(told.receivable("F-1"), told.receivable("F-2", company="nobody"), told.receivable("F-3"))
 
     (parked,) = await analytics.query("SELECT error_class FROM parked")
@@ -224,7 +225,7 @@ def _invoices() -> float:
     return REGISTRY.get_sample_value("cobranza_invoices_issued_total", labels) or 0.0
 
 
-async def test_an_invoice_is_counted_once_also_when_its_batch_is_tried_again(analytics, told) -> None:
+async def test_an_invoice_is_counted_once_also_when_its_batch_is_tried_again(analytics: Any, told: Any) -> None:
     before = _invoices()
     refused = told.invoice("F-2", company="nobody")
 
@@ -235,9 +236,11 @@ async def test_an_invoice_is_counted_once_also_when_its_batch_is_tried_again(ana
     assert _invoices() - before == 2
 
 
-async def test_the_job_shows_the_portfolio_as_gauges(analytics, told, companies, business_clock) -> None:
+async def test_the_job_shows_the_portfolio_as_gauges(
+    analytics: Any, told: Any, companies: Any, business_clock: Any
+) -> None:
     await analytics.tell(told.receivable(), told.credit("5.00"))
-    context = SimpleNamespace(
+    context: Any = SimpleNamespace(
         database=analytics.database, companies=companies, clock=business_clock,
         settings=SimpleNamespace(evaluation_hour=6),
     )  # fmt: skip
@@ -253,10 +256,12 @@ async def test_the_job_shows_the_portfolio_as_gauges(analytics, told, companies,
     assert REGISTRY.get_sample_value("cobranza_open_amount", {**labels, "bucket": "31-60"}) is None
 
 
-async def test_the_feed_is_trimmed_to_what_is_kept(analytics, told, companies, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_feed_is_trimmed_to_what_is_kept(
+    analytics: Any, told: Any, companies: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cobranza.analytics.scheduler.FEED_KEPT", 2)
     await analytics.tell(*(told.invoice(f"F-{n}") for n in range(5)))
-    context = SimpleNamespace(database=analytics.database, companies=companies)
+    context: Any = SimpleNamespace(database=analytics.database, companies=companies)
 
     await next(job for job in jobs(context) if job.name == "feed").run()
 
@@ -267,7 +272,7 @@ async def test_the_feed_is_trimmed_to_what_is_kept(analytics, told, companies, m
     assert len(numbers) == 3
 
 
-async def test_the_invariants_hold_and_find_what_breaks_them(analytics, told) -> None:
+async def test_the_invariants_hold_and_find_what_breaks_them(analytics: Any, told: Any) -> None:
     await analytics.tell(told.receivable(version=1), told.receivable(version=2, allocated="60.00"))
     healthy = [await analytics.query(invariant.sql) for invariant in INVARIANTS]
 
@@ -277,7 +282,7 @@ async def test_the_invariants_hold_and_find_what_breaks_them(analytics, told) ->
     assert all([await analytics.query(invariant.sql) for invariant in INVARIANTS])
 
 
-def test_the_schema_is_what_the_tables_say_and_can_be_taken_back(fresh_database) -> None:
+def test_the_schema_is_what_the_tables_say_and_can_be_taken_back(fresh_database: Any) -> None:
     urls = fresh_database("analytics", lambda url: migrations.upgrade(WHERE, url))
 
     migrations.check(WHERE, urls.owner_url)

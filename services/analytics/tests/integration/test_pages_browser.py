@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from datetime import date, timedelta
 from random import Random
+from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
@@ -20,7 +21,7 @@ NAMES = (
 
 
 @pytest.fixture
-async def portfolio(analytics, told):
+async def portfolio(analytics: Any, told: Any) -> Any:
     """Forty customers in two currencies, with everything that can happen on a day."""
     random = Random(20270104)  # noqa: S311 - made-up portfolio
     customers = [f"C-{n:03}" for n in range(1, 41)]
@@ -66,7 +67,7 @@ async def portfolio(analytics, told):
 
 
 @pytest.fixture
-async def browser():
+async def browser() -> Any:
     program = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
     if program is None:
         pytest.skip("neither chromium nor google-chrome is on the path")
@@ -76,7 +77,7 @@ async def browser():
         await browser.close()
 
 
-async def _open(browser, address: str, path: str, *, width: int = 1280, scheme: str = "light"):
+async def _open(browser: Any, address: str, path: str, *, width: int = 1280, scheme: str = "light") -> Any:
     tab = await browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, locale="es-MX")
     faults: list[str] = []
     tab.on("console", lambda said: faults.append(said.text) if said.type in {"error", "warning"} else None)
@@ -87,7 +88,9 @@ async def _open(browser, address: str, path: str, *, width: int = 1280, scheme: 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 820, 1280])
-async def test_every_page_fits_and_is_accessible(address, browser, portfolio, tmp_path, width, scheme):
+async def test_every_page_fits_and_is_accessible(
+    address: Any, browser: Any, portfolio: Any, tmp_path: Any, width: Any, scheme: Any
+) -> None:
     for number, path in enumerate(PATHS):
         tab, faults = await _open(browser, address, path, width=width, scheme=scheme)
         await tab.screenshot(path=tmp_path / f"{number}.png", full_page=True)
@@ -103,7 +106,22 @@ async def test_every_page_fits_and_is_accessible(address, browser, portfolio, tm
         await tab.close()
 
 
-async def test_the_empty_and_the_stale_day_are_accessible_too(address, browser, portfolio):
+async def test_amounts_of_twenty_thousand_million_fit_a_phone(
+    address: Any, browser: Any, portfolio: Any, told: Any
+) -> None:
+    huge = {"company": "andes-cl", "currency": "CLP"}
+    await portfolio.tell(
+        told.receivable("CL-1", issued="19935568473", **huge), told.credit("19935568473", customer="C-1", **huge)
+    )
+    for path in ("/?company=andes-cl", "/portfolio?company=andes-cl&show=unapplied", "/customers/C-1?company=andes-cl"):
+        tab = await browser.new_page(viewport={"width": 390, "height": 900}, locale="es-CL")
+        await tab.goto(f"{address}{path}")
+        await expect(tab.locator("main")).to_contain_text("19.935.568.473")
+        assert await tab.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
+        await tab.close()
+
+
+async def test_the_empty_and_the_stale_day_are_accessible_too(address: Any, browser: Any, portfolio: Any) -> None:
     await portfolio.change("UPDATE progress SET caught_up_at = TIMESTAMPTZ '2020-05-06 18:30Z'")
     for path in ("/", "/portfolio?q=zzz", "/portfolio?as_of=x"):
         tab, faults = await _open(browser, address, path)
@@ -114,7 +132,9 @@ async def test_the_empty_and_the_stale_day_are_accessible_too(address, browser, 
         await tab.close()
 
 
-async def test_what_happens_is_announced_and_shown_at_a_click(address, browser, portfolio, told):
+async def test_what_happens_is_announced_and_shown_at_a_click(
+    address: Any, browser: Any, portfolio: Any, told: Any
+) -> None:
     tab, faults = await _open(browser, address, "/")
     collected = tab.locator(".figure", has_text="Cobrado hoy")
     await expect(collected).to_contain_text("17,720.75")
@@ -135,7 +155,9 @@ async def test_what_happens_is_announced_and_shown_at_a_click(address, browser, 
     assert faults == []
 
 
-async def test_focus_stays_where_it_is_when_figures_change(address, browser, portfolio, told):
+async def test_focus_stays_where_it_is_when_figures_change(
+    address: Any, browser: Any, portfolio: Any, told: Any
+) -> None:
     tab, _ = await _open(browser, address, "/")
     link = tab.locator(".figure", has_text="Cobrado hoy").locator("a")
     await link.focus()
@@ -146,7 +168,7 @@ async def test_focus_stays_where_it_is_when_figures_change(address, browser, por
     await expect(link).to_be_focused()
 
 
-async def test_from_a_figure_to_a_document_without_a_mouse(address, browser, portfolio):
+async def test_from_a_figure_to_a_document_without_a_mouse(address: Any, browser: Any, portfolio: Any) -> None:
     tab, faults = await _open(browser, address, "/")
     await tab.locator(".figure", has_text="Vencido").locator("a").focus()
     await tab.keyboard.press("Enter")
@@ -168,7 +190,7 @@ async def test_from_a_figure_to_a_document_without_a_mouse(address, browser, por
     assert faults == []
 
 
-async def test_company_and_currency_are_in_the_address(address, browser, portfolio):
+async def test_company_and_currency_are_in_the_address(address: Any, browser: Any, portfolio: Any) -> None:
     tab, _ = await _open(browser, address, "/")
 
     await tab.select_option("select[name=currency]", "USD")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_figures_older_than_a_minute_are_stale(age_seconds: int | None, freshnes
     assert freshness_of(caught_up_at, now=NOON) == freshness
 
 
-async def test_a_watcher_is_told_at_once_and_then_only_what_changes(wait_until) -> None:
+async def test_a_watcher_is_told_at_once_and_then_only_what_changes(wait_until: Any) -> None:
     source = Source()
     watching = Live(source.read, every_seconds=0.001, now=lambda: NOON).watch("acme-mx")
 

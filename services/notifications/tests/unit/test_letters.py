@@ -168,9 +168,21 @@ def test_languages_fall_back(asked: Any, written: Any) -> None:
 
 def test_a_template_that_is_not_there_is_said_so(facts: Any) -> None:
     with pytest.raises(LetterNotWrittenError) as refused:
-        LETTERS.write(facts, template="aviso-1", tone="legal", language="es-MX")
+        LETTERS.write(facts, template="aviso-9", tone="friendly", language="es-MX")
 
     assert refused.value.reason is Reason.TEMPLATE_MISSING
+
+
+@pytest.mark.parametrize(
+    ("template", "asked", "written"),
+    [("aviso-1", "formal", "friendly"), ("reminder", "formal", "neutral"), ("aviso-2", "friendly", "firm")],
+)
+def test_a_tone_that_a_template_lacks_gives_its_nearest_softer_first(
+    facts: Any, template: Any, asked: Any, written: Any
+) -> None:
+    letter = LETTERS.write(facts, template=template, tone=asked, language="es-MX")
+
+    assert letter == LETTERS.write(facts, template=template, tone=written, language="es-MX")
 
 
 def test_a_template_that_misses_a_value_writes_nothing(facts: Any) -> None:

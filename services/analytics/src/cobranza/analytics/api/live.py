@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
@@ -65,7 +65,7 @@ class Live:
         self._looked = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
 
-    async def watch(self, company: str) -> AsyncIterator[Seen]:
+    async def watch(self, company: str) -> AsyncGenerator[Seen]:
         """The figures as they are, then again whenever they change, until the watcher leaves."""
         self._watchers[company] += 1
         if self._looking is None or self._looking.done():

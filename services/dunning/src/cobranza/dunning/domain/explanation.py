@@ -155,6 +155,38 @@ _REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "facts_changed": ("los hechos cambiaron antes de enviarlo", "the facts changed before it was sent"),
         "no_address": ("no hay una dirección utilizable", "there is no usable address"),
         "bounced": ("la dirección lo rechazó", "the address refused it"),
+        # What payments answered when the permit was asked for.
+        "written_off": ("la deuda fue castigada", "the debt was written off"),
+        "handed_over": ("el caso está con un despacho", "the case is with an agency"),
+        "unknown_receivable": ("el libro aún no conoce la factura", "the ledger does not know the invoice yet"),
+        "promised": ("hay una promesa de pago", "there is a promise to pay"),
+        "planned": ("hay un convenio de pago", "there is a payment plan"),
+        "disputed": ("el importe está en disputa", "the amount is disputed"),
+        "control_mismatch": (
+            "el total de control no coincide con el libro",
+            "the control total does not match the ledger",
+        ),
+        "holds_stale": ("las suspensiones no estaban al día", "holds were not up to date"),
+        "input_parked": (
+            "un documento del cliente espera a una persona",
+            "a document of the customer waits for a person",
+        ),
+        "payment_in_flight": ("hay un pago en camino", "a payment is on its way"),
+        "ledger_stopped": ("el libro está detenido por una diferencia", "the ledger is stopped by a difference"),
+        "payments_unreachable": ("no se pudo preguntar al libro", "the ledger could not be asked"),
+        # What stood in the way of sending.
+        "opted_out": ("el contacto pidió no recibir mensajes", "the contact asked for no messages"),
+        "no_consent": ("falta el consentimiento del contacto", "the contact has given no consent"),
+        "outside_hours": ("está fuera del horario permitido", "it is outside the hours allowed"),
+        "no_slot": ("no quedaba un horario permitido", "no allowed time was left"),
+        "contact_limit": ("se alcanzó el límite de contactos", "the contact limit was reached"),
+        "sending_stopped": ("el envío está detenido", "sending is stopped"),
+        "channel_unavailable": ("la empresa no tiene ese canal", "the company does not have that channel"),
+        "template_missing": ("no hay plantilla para ese aviso", "there is no template for that notice"),
+        "render_failed": ("la plantilla no se pudo completar", "the template could not be filled in"),
+        "provider_refused": ("el servidor de correo lo rechazó", "the mail server refused it"),
+        "outcome_unknown": ("no se sabe si llegó a salir", "it is not known whether it left"),
+        "unreachable": ("no se localizó a nadie", "nobody was reached"),
     }
 )
 
@@ -170,10 +202,15 @@ def explain_all(
     if not decisions:
         return [_say("nothing_known", style, {})]
     told = [] if since is None else [_say("unchanged", style, {"day": since})]
+    contacted: set[date] = set()
     for decision in decisions:
-        told += [
-            sentence for sentence in explain(decision, style, receivable_ids=receivable_ids) if sentence not in told
-        ]
+        sentences = explain(decision, style, receivable_ids=receivable_ids)
+        if decision.contact is None and decision.as_of in contacted:
+            # Looked at again after the contact: "nobody was contacted" would be wrong of that day.
+            sentences = sentences[1:]
+        elif decision.contact is not None:
+            contacted.add(decision.as_of)
+        told += [sentence for sentence in sentences if sentence not in told]
     return told
 
 

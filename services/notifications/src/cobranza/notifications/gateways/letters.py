@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from babel import Locale
 from babel.dates import format_date
-from jinja2 import PackageLoader, StrictUndefined, Template, TemplateNotFound
+from jinja2 import PackageLoader, StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
@@ -23,6 +23,8 @@ from cobranza.notifications.domain.letter import Demand, LetterFacts
 #: Of the shipped set of templates; rises whenever one of them says something else.
 TEMPLATE_VERSION: Final = 1
 
+#: From soft to hard.
+_TONES: Final = ("friendly", "neutral", "firm", "formal", "legal")
 _SPANISH: Final = "es-MX"
 _ENGLISH: Final = "en"
 _BLANK_LINES: Final = re.compile(r"\n\s*\n")
@@ -57,15 +59,19 @@ class Letters:
     def __init__(self) -> None:
         self._text = _environment(autoescape=False)
         self._html = _environment(autoescape=True)
+        self._names = frozenset(self._text.list_templates())
 
     def write(self, facts: LetterFacts, *, template: str, tone: str, language: str) -> Letter:
-        """Write one letter.
+        """Write one letter, in the tone asked for or the nearest one that the template has.
+
+        A case that has heard a firm word is not written to more softly, but a first reminder may have
+        no firm form: then the hardest of its softer ones is taken, or the softest of its harder ones.
 
         Raises:
             LetterNotWrittenError: there is no such template, or it could not be filled in.
         """
         written_in = language_of(language)
-        words = f"{written_in}/{template}/email.{tone}.j2"
+        words = self._words(written_in, template, tone)
         values = _values(facts, formats.locale_for(written_in.partition("-")[0], facts.country))
         try:
             return Letter(
@@ -74,11 +80,17 @@ class Letters:
                 text=self._render(self._text, words, written_in, values, form="letter.text.j2"),
                 html=self._render(self._html, words, written_in, values, form="letter.html.j2"),
             )
-        except TemplateNotFound as error:
-            raise LetterNotWrittenError(Reason.TEMPLATE_MISSING, f"no template {words}") from error
         except Exception as error:
             # Whatever a template does wrong, its letter stays here and says so.
             raise LetterNotWrittenError(Reason.RENDER_FAILED, f"{words}: {type(error).__name__}: {error}") from error
+
+    def _words(self, language: str, template: str, tone: str) -> str:
+        wanted = _TONES.index(tone) if tone in _TONES else 0
+        softer_first = [*_TONES[wanted::-1], *_TONES[wanted + 1 :]]
+        for nearest in softer_first:
+            if (name := f"{language}/{template}/email.{nearest}.j2") in self._names:
+                return name
+        raise LetterNotWrittenError(Reason.TEMPLATE_MISSING, f"no template {language}/{template} for e-mail")
 
     def _render(
         self,
