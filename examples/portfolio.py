@@ -248,7 +248,7 @@ class _Story:
                 "external": {"system": "bank", "id": number},
                 "customer": self._customer,
                 "reversed_on": returned_on.isoformat(),
-                "reason": "bounced",
+                "reason": "cheque_bounced",
             }
             self._publish(returned_on, "erp.payments", "payment-reversed", f"return-{number}", back, system="bank")
             return

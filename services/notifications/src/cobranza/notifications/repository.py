@@ -361,14 +361,14 @@ async def waiting(tx: Transaction) -> tuple[float, int]:
     row = (
         await tx.execute(
             """
-            SELECT coalesce(extract(epoch FROM clock_timestamp() - min(created_at) FILTER (WHERE state = 'queued')), 0)
-                    AS oldest,
+            SELECT CAST(coalesce(extract(epoch FROM clock_timestamp() - min(created_at) FILTER (WHERE state = 'queued')), 0)
+                    AS double precision) AS oldest,
                 count(*) FILTER (WHERE state = 'unknown') AS unknown
             FROM notice WHERE state IN ('queued', 'sending', 'unknown')
             """
         )
     ).one()
-    return float(row.oldest), int(row.unknown)
+    return row.oldest, row.unknown
 
 
 def _stored(row: Any) -> StoredNotice:

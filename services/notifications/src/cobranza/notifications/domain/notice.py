@@ -58,7 +58,7 @@ def needs_permit(purpose: str) -> bool:
 
 def back_off_seconds(attempt: int) -> float:
     """Real seconds to wait after the `attempt`-th try, from 1: 0.25 s doubling up to a minute."""
-    return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * float(2 ** min(attempt - 1, 16)))
+    return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * (1 << min(attempt - 1, 16)))
 
 
 @dataclass(frozen=True, slots=True)
