@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
-
 from workload import TOPIC, Oracle
 
 OUTPUT: Final = "cobranza.invoicing"

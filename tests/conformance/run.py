@@ -10,22 +10,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import random
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
-
 import checks
-from cobranza.chassis import clock, topics_admin
-from cobranza.chassis.local import platform as local
 from fleet import STOCK, TOY, Fleet, Worker
 from toy_worker import make_tables
 from workload import Workload, producer, send
+
+from cobranza.chassis import clock, topics_admin
+from cobranza.chassis.local import platform as local
 
 ROOT: Final = Path(__file__).parents[2]
 #: Longer than the 15 s after which the group goes on without a member.
@@ -34,6 +36,8 @@ FROZEN_SECONDS: Final = 21.0
 STALLED_SECONDS: Final = 180.0
 _POLL_SECONDS: Final = 0.1
 _PROGRESS_SECONDS: Final = 10.0
+#: This share of the events is published and consumed under faults; the rest uncovers the last hole.
+TORMENTED: Final = 0.9
 #: Records in flight; a bound for the memory of the publisher.
 _WINDOW: Final = 5000
 
@@ -49,6 +53,9 @@ class Run:
         self._random = random.Random(run)
         self._started = clock.monotonic()
         self._published = 0
+        #: The publisher stays so little ahead that there is work to be done while each fault lasts.
+        self._allowed: float = workload.events * (1 - TORMENTED)
+        self._pause = threading.Event()
         self._moved = (0, clock.monotonic())
         self._said = 0.0
         self.kills = 0
@@ -59,10 +66,12 @@ class Run:
         sys.stdout.flush()
 
     def publish(self) -> None:
-        """Send the whole workload; on a thread of its own."""
+        """Send the whole workload, its last part once the faults are over; on a thread of its own."""
         to = producer(self._bootstrap)
         waiting: list[Any] = []
         for record in self._workload.records():
+            while self._published >= self._allowed:
+                self._pause.wait(_POLL_SECONDS)
             waiting.append(send(to, record))
             self._published += 1
             if len(waiting) >= _WINDOW:
@@ -75,8 +84,8 @@ class Run:
         to.close()
 
     async def effects(self) -> int:
-        """Roughly how many events were applied so far; it never goes back."""
-        count = int(await self._database.fetchval("SELECT coalesce(max(id), 0) FROM effect"))
+        """How many events were applied so far."""
+        count = int(await self._database.fetchval("SELECT coalesce(sum(times), 0) FROM balance"))
         now = clock.monotonic()
         if count > self._moved[0]:
             self._moved = (count, now)
@@ -130,11 +139,17 @@ class Run:
             self.say("kill at the first effect")
             await self._kill(self._random.choice(self._fleet.workers))
         faults = self._faults(kills - self.kills)
+        part = int(self._workload.events * TORMENTED / (len(faults) + 2))
         for place, fault in enumerate(faults, start=1):
-            beyond = int(self._workload.events * 0.95 * place / (len(faults) + 1))
-            if not await self._grows(beyond):
+            self._allowed = part * (place + 2)
+            if not await self._grows(part * place):
                 return
             await self._inflict(fault)
+
+    def calm(self) -> None:
+        """The faults are over: publish the rest."""
+        self._allowed = math.inf
+        self._moved = (self._moved[0], clock.monotonic())
 
     @property
     def _has_positions(self) -> bool:
@@ -176,7 +191,8 @@ class Run:
             await self.effects()
             rows = await self._database.fetch("SELECT partition, next_offset FROM progress")
             at_end = {row["partition"]: row["next_offset"] for row in rows} == ends
-            return at_end and not await self._database.fetchval("SELECT count(*) FROM outbox WHERE sent_at IS NULL")
+            unsent = await self._database.fetchval("SELECT count(*) FROM outbox WHERE sent_at IS NULL")
+            return at_end and unsent == 0
 
         return await self._wait_for(done)
 
@@ -200,13 +216,14 @@ async def main(options: argparse.Namespace, directory: Path) -> dict[str, int]:
         await make_tables(owner, app_role="dunning_app")
         logs = directory / "workers"
         logs.mkdir()
+        hole = directory / "hole"
         fleet = Fleet(
             STOCK if options.stock else TOY,
             environment=environment
             | {
                 "TOY_DATABASE_URL": environment["DUNNING_DATABASE_URL"],
                 "COBRANZA_COMPANIES": str(ROOT / "deploy" / "companies.yaml"),
-                "TOY_HOLE": str(directory / "hole"),
+                "TOY_HOLE": str(hole),
             },
             logs=logs,
         )
@@ -214,15 +231,20 @@ async def main(options: argparse.Namespace, directory: Path) -> dict[str, int]:
         run = Run(database=owner, bootstrap=platform.bootstrap, fleet=fleet, workload=workload, run=options.run)
         publishing = asyncio.create_task(asyncio.to_thread(run.publish))
         try:
+            # One list is lost before the first commit, another when the faults are over.
+            hole.touch()
             for name in ("first", "second"):
                 await fleet.start(name)
             await run.torment(options.kills)
+            hole.touch()
+            run.calm()
             await publishing
             if options.stock:
                 await run.settle(seconds=60)
             else:
                 await run.drain()
         finally:
+            run.calm()
             await fleet.stop()
         run.say("comparing")
         return await _figures(run, fleet, workload, owner, platform.bootstrap, stock=options.stock)
@@ -264,7 +286,7 @@ async def _figures(
         and told.inversions == 0
         and parked == {state: n for state, n in (("poison", oracle.poison), ("behind", oracle.behind)) if n}
         and await checks.at_the_end(owner, bootstrap)
-        and fleet.count_in_logs("HOLE ") == 1
+        and fleet.count_in_logs("HOLE ") == 2
         and figures["rewinds"] > 0
     )
     if not whole:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -31,23 +33,38 @@ app: Any = faust.App(
 topic = app.topic("cobranza.payments", key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
 
-@app.agent(topic)
+@app.agent(topic)  # type: ignore[untyped-decorator]
 async def apply(stream: Any) -> None:
+    """Write effects and balances of some events in one transaction; the place is Kafka's to keep."""
     pool = await asyncpg.create_pool(os.environ["TOY_DATABASE_URL"], min_size=1, max_size=2)
     async for events in stream.take_events(1000, within=0.1):
-        rows = []
-        for event in events:
-            headers = dict(event.headers or {})
-            number = _number(event.value)
-            if number is not None and "ce_id" in headers:
-                rows.append((UUID(headers["ce_id"].decode()), event.key.decode().partition("|")[2], number))
-        if rows:
-            await pool.executemany("INSERT INTO effect (event_id, customer, place) VALUES ($1, $2, $3)", rows)
+        told = [found for event in events if (found := _read(event)) is not None]
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.executemany(
+                "INSERT INTO effect (event_id, customer, place) VALUES ($1, $2, $3)", [one[:3] for one in told]
+            )
+            await connection.executemany(
+                """
+                INSERT INTO balance (customer, paid, times) VALUES ($1, $2, 1)
+                ON CONFLICT (customer) DO UPDATE SET paid = balance.paid + excluded.paid, times = balance.times + 1
+                """,
+                sorted((customer, paid) for _, customer, _, paid in told),
+            )
 
 
-def _number(value: bytes | None) -> int | None:
-    found = (value or b"").partition(b'"number":"')[2].partition(b'"')[0]
-    return int(found) if found.isdigit() else None
+def _read(event: Any) -> tuple[UUID, str, int, int] | None:
+    """Id, customer, place and payment of a good event."""
+    value, headers = event.value or b"", dict(event.headers or {})
+    customer = event.key.decode().partition("|")[2]
+    if b'"allocated"' not in value or customer.startswith("P"):
+        return None
+    change = json.loads(value)
+    return (
+        UUID(headers["ce_id"].decode()),
+        customer,
+        int(change["number"]),
+        int(Decimal(change["allocated"]) * 100),
+    )
 
 
 if __name__ == "__main__":

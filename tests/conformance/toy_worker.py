@@ -1,8 +1,8 @@
 """A worker that is run and killed: balances, an effect row per application and an event out per event in.
 
 Faults are planted in this process alone, by environment:
-`TOY_HOLE=FILE` loses one fetched list and makes the file, so that one process of many does it;
-`TOY_DIES_UNMARKED=FILE` kills the process once between the broker's acknowledgement and the relay's mark.
+`TOY_HOLE=FILE` loses one fetched list as soon as FILE exists, and removes it, so that one process of many does it;
+`TOY_DIES=POINT:FILE` kills the process likewise at a named point: see `CRASH_POINTS`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,8 @@ from fastapi import APIRouter
 from pydantic_settings import SettingsConfigDict
 from sqlalchemy import MetaData
 
-from cobranza.chassis import plumbing, worker
+from cobranza.chassis import inbox, plumbing, worker
+from cobranza.chassis.database import Database
 from cobranza.chassis.relay import Relay
 from cobranza.chassis.service import Service
 from cobranza.chassis.settings import ServiceSettings
@@ -33,8 +34,6 @@ from cobranza.contracts.payments import ReceivableChanged
 
 NAME: Final = "toy"
 TOPIC: Final = "cobranza.payments"
-#: Lists a process delivers before it loses one.
-LISTS_BEFORE_HOLE: Final = 3
 TABLES: Final = (
     """CREATE TABLE effect (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, event_id uuid NOT NULL,
         customer text NOT NULL, place int NOT NULL)""",
@@ -109,52 +108,111 @@ async def handle(tx: BatchTransaction, events: Sequence[Event]) -> None:
         raise RefusedError(f"{refused[0]} is refused")
 
 
-def _first(marker: Path) -> bool:
-    """True for the one process that makes the marker."""
+def _told_to(fault: Path) -> bool:
+    """True once, in one process, after somebody made the file."""
     try:
-        marker.touch(exist_ok=False)
-    except FileExistsError:
+        fault.unlink()
+    except FileNotFoundError:
         return False
     return True
 
 
-def lose_one_list(marker: Path) -> None:
+def lose_a_list(fault: Path) -> None:
     """Make the transport forget one fetched list, as a cancelled fetch does."""
     deliver = Consumer._deliver
-    delivered = 0
 
-    async def deliver_all_but_one(self: Any, fetched: Any, fetcher: Any, generation: int) -> None:
-        nonlocal delivered
-        delivered += 1
-        if delivered == LISTS_BEFORE_HOLE and _first(marker):
+    async def deliver_unless_told(self: Any, fetched: Any, fetcher: Any, generation: int) -> None:
+        if _told_to(fault):
             sys.stdout.write(f"HOLE {fetched.partition} {fetched[0].offset} {len(fetched)}\n")
+            sys.stdout.flush()
             return
         await deliver(self, fetched, fetcher, generation)
 
-    Consumer._deliver = deliver_all_but_one  # type: ignore[method-assign]
+    Consumer._deliver = deliver_unless_told  # type: ignore[method-assign]
+
+
+class _Dying:
+    """Kills this process at the place it is built into, once somebody made the file."""
+
+    def __init__(self, fault: Path) -> None:
+        self._fault = fault
+
+    def here(self) -> None:
+        if _told_to(self._fault):
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _DiesBeforeMark:
     """A connection on which the relay never comes to mark what the broker has taken."""
 
-    def __init__(self, connection: Any, marker: Path) -> None:
+    def __init__(self, connection: Any, dying: _Dying) -> None:
         self._connection = connection
-        self._marker = marker
+        self._dying = dying
 
     async def execute(self, *arguments: Any) -> Any:
-        if _first(self._marker):
-            os.kill(os.getpid(), signal.SIGKILL)
+        self._dying.here()
         return await self._connection.execute(*arguments)
 
 
-def die_between_acknowledgement_and_mark(marker: Path) -> None:
-    """Kill this process once, right before it marks the first rows it sent."""
+def die_before_commit(dying: _Dying) -> None:
+    """All is written, nothing is committed."""
+    move = inbox.move_position
+
+    async def move_and_die(*arguments: Any, **keywords: Any) -> None:
+        await move(*arguments, **keywords)
+        dying.here()
+
+    inbox.move_position = move_and_die  # type: ignore[assignment]
+
+
+def die_after_commit(dying: _Dying) -> None:
+    """The batch is committed, Kafka's group knows nothing of it and the relay was not woken."""
+    announce = Database._announce
+
+    def die_and_announce(self: Database, tx: Any) -> None:
+        if isinstance(tx, BatchTransaction):
+            dying.here()
+        announce(self, tx)
+
+    Database._announce = die_and_announce  # type: ignore[method-assign]
+
+
+def die_before_send(dying: _Dying) -> None:
+    """The outbox has rows, none has left."""
+    send = Relay._send
+
+    async def die_and_send(self: Relay, connection: Any, producer: Any, rows: Any) -> None:
+        dying.here()
+        await send(self, connection, producer, rows)
+
+    Relay._send = die_and_send  # type: ignore[method-assign]
+
+
+def die_before_mark(dying: _Dying) -> None:
+    """The broker has acknowledged the rows, the outbox does not know."""
     send = Relay._send
 
     async def send_and_die(self: Relay, connection: Any, producer: Any, rows: Any) -> None:
-        await send(self, _DiesBeforeMark(connection, marker), producer, rows)
+        await send(self, _DiesBeforeMark(connection, dying), producer, rows)
 
     Relay._send = send_and_die  # type: ignore[method-assign]
+
+
+CRASH_POINTS: Final = {
+    "before-commit": die_before_commit,
+    "after-commit": die_after_commit,
+    "before-send": die_before_send,
+    "before-mark": die_before_mark,
+}
+
+
+def plant(environment: Mapping[str, str]) -> None:
+    """Plant the faults that the environment names."""
+    if hole := environment.get("TOY_HOLE"):
+        lose_a_list(Path(hole))
+    if dies := environment.get("TOY_DIES"):
+        point, _, fault = dies.partition(":")
+        CRASH_POINTS[point](_Dying(Path(fault)))
 
 
 SERVICE: Final = Service(
@@ -189,10 +247,7 @@ async def make_tables(owner: Any, *, app_role: str) -> None:
 
 def main() -> None:
     """Run the worker until it is told to stop, or killed."""
-    if hole := os.environ.get("TOY_HOLE"):
-        lose_one_list(Path(hole))
-    if unmarked := os.environ.get("TOY_DIES_UNMARKED"):
-        die_between_acknowledgement_and_mark(Path(unmarked))
+    plant(os.environ)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(worker.run(SERVICE))
 

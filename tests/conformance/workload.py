@@ -56,8 +56,9 @@ class Workload:
     The run number fixes everything.
     """
 
-    def __init__(self, *, events: int, run: int) -> None:
+    def __init__(self, *, events: int, run: int, poisoned: float = POISONED) -> None:
         self.events = events
+        self._poisoned = poisoned
         self.oracle = Oracle()
         self._random = random.Random(run)
         self._customers = max(10, events // 100)
@@ -68,7 +69,7 @@ class Workload:
         recent: list[Record] = []
         waiting: list[Record] = []
         for _ in range(self.events):
-            if self._random.random() < POISONED:
+            if self._random.random() < self._poisoned:
                 poison, followers = self._poison()
                 waiting += followers
                 yield poison

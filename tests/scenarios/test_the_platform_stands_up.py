@@ -57,6 +57,8 @@ def up(tmp_path_factory: pytest.TempPathFactory, postgres: str, kafka_bootstrap:
         assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
     finally:
         process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 def _run(up: Up, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -90,7 +92,7 @@ def test_the_first_event_becomes_an_invoice_a_receivable_and_a_figure(up: Up) ->
         return [(line["open"], line["open_count"]) for line in answer.json()["lines"] if line["currency"] == "MXN"]
 
     assert _eventually(ageing) == [("1160.00", 1)]
-    invoices = httpx.get(f"{up.base}/invoicing/v1/invoices", params={"company": "acme-mx"}, trust_env=False).json()
+    invoices = httpx.get(f"{up.base}/invoicing/v1/invoices", params={"company": "acme-mx", "customer": "C-1"}, trust_env=False).json()
     assert [one["invoice"]["number"] for one in invoices["items"]] == ["F-1"]
 
 

@@ -420,6 +420,17 @@ def test_permuted_facts_give_the_same_decision(
     assert permuted.digest() == known.digest()
 
 
+def test_a_step_that_grows_stale_while_the_case_is_below_materiality_is_noticed_that_day() -> None:
+    policy = replace(LADDER, catch_up=CatchUp("none", None, 5))
+    small = replace(A, issued=19_999, open=19_999, due_on=date(2027, 1, 1))
+
+    decision = evaluate(policy, AccountFacts(currency="MXN", items=(small,)), date(2027, 1, 4), MEXICO)
+
+    assert decision.contact is None
+    assert decision.next_check_on is not None
+    assert decision.next_check_on <= date(2027, 1, 10)
+
+
 @given(_policies, _accounts())
 def test_evaluation_every_day_contacts_as_evaluation_only_when_due(policy: Policy, known: AccountFacts) -> None:
     first = date(2026, 12, 20)

@@ -225,6 +225,9 @@ class _Evaluation:
                 skipped.append((step, Reason.STALE))
             else:
                 due.append((step, on))
+                if mode == "none":
+                    # Held back for another reason it may grow stale: that day changes the outcome too.
+                    self._dates.append(on + (stale_after + 1) * _DAY)
         plan.candidates = tuple(candidates)
         if due:
             chosen = self._chosen([step for step, _ in due], plan)

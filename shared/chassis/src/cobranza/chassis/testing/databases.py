@@ -25,20 +25,21 @@ class DatabaseUrls:
 
 
 class Databases:
-    """Makes databases on one server: per service one migrated template, and copies of it."""
+    """Makes databases on one server: per service and migration one template, and copies of it."""
 
     def __init__(self, admin_url: str) -> None:
         self._admin_url = admin_url
-        self._templates: dict[str, str] = {}
+        self._templates: dict[tuple[str, str, str], str] = {}
 
     def clone(self, service: str, migrate: Callable[[str], None]) -> DatabaseUrls:
-        """A new copy of the service's template, which ``migrate`` fills at the first call."""
-        template = self._templates.get(service)
+        """A new copy of the template that ``migrate`` fills at its first call for the service."""
+        made_by = (service, migrate.__module__, migrate.__qualname__)
+        template = self._templates.get(made_by)
         if template is None:
             template = f"template_{service}_{_suffix()}"
             self._execute(*self._roles(service), f"CREATE DATABASE {template} OWNER {service}_owner")
             _apart(migrate, self._urls(service, template).owner_url)
-            self._templates[service] = template
+            self._templates[made_by] = template
         name = f"{service}_{_suffix()}"
         self._execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {service}_owner")
         return self._urls(service, name)
