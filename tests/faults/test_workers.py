@@ -43,7 +43,7 @@ async def _relay(bench: Bench) -> asyncio.subprocess.Process:
 async def _fill_outbox(bench: Bench, events: int) -> Any:
     """Let the toy's own outbox tell what it will consume."""
     load = workload(events)
-    database = Database(bench.urls.app_url, service="toy", clock=BusinessClock())
+    database = Database(bench.urls.app_url, service="payments", clock=BusinessClock())
     async with database.transaction(Cause.command()) as tx:
         told: set[bytes] = set()
         for record in load.records():

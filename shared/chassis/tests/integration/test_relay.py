@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import toy_service as toy
-from kafka import KafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from cobranza.chassis import topics_admin
 from cobranza.chassis.database import Database
@@ -106,3 +107,24 @@ async def test_a_forgotten_version_bump_is_an_error_and_not_a_reorder(db: Databa
 
     with pytest.raises(Exception, match="unique"):
         await _publish(db, range(1), sequence=1)
+
+
+async def test_every_documented_client_puts_a_key_on_the_same_partition(clean_topics: str) -> None:
+    keys = [f"acme-mx|C-{number}".encode() for number in range(40)]
+
+    def by_kafka_python() -> list[int]:
+        producer = KafkaProducer(bootstrap_servers=clean_topics)
+        sent = [producer.send(toy.TOPIC, key=key, value=b"{}") for key in keys]
+        places = [one.get(timeout=30).partition for one in sent]
+        producer.close()
+        return places
+
+    async def by_aiokafka() -> list[int]:
+        async with AIOKafkaProducer(bootstrap_servers=clean_topics) as producer:
+            return [(await producer.send_and_wait(toy.TOPIC, key=key, value=b"{}")).partition for key in keys]
+
+    ours = [partition_of(key, 6) for key in keys]
+
+    assert await asyncio.to_thread(by_kafka_python) == ours
+    assert await by_aiokafka() == ours
+    assert len(set(ours)) == 6
