@@ -105,6 +105,25 @@ test: install ## Everything a landing needs, on a real broker and database that 
 test-unit: install ## Unit and architecture tests only
 	$(BIN)/pytest -q $(wildcard shared/*/tests/unit services/*/tests/unit) tests/architecture
 
+EVENTS ?= 60000
+KILLS ?= 6
+.PHONY: conformance
+conformance: install ## Kill workers under load and count what is lost or doubled: make conformance EVENTS=300000 KILLS=20
+	@$(BIN)/python tests/conformance/run.py --events $(EVENTS) --kills $(KILLS)
+
+.PHONY: faults
+faults: install ## Broker, database, relay and senders killed and frozen, one after the other
+	$(PYTEST) -q tests/faults -m faults
+
+.PHONY: bench
+bench: install ## Speed beside fair opponents: make bench OUT=figures.json
+	@$(BIN)/python benchmarks/run.py $(if $(OUT),--out $(OUT))
+
+.PHONY: nightly
+nightly: check test faults bench ## What a landing does not wait for
+	$(MAKE) conformance EVENTS=300000 KILLS=20
+	$(MAKE) lock-check
+
 .PHONY: cov
 cov: install ## Tests with coverage
 	$(PYTEST) -q --cov=cobranza --cov-report=term-missing:skip-covered

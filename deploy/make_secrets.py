@@ -1,4 +1,4 @@
-"""Makes the secrets of a compose deployment once, so that no usable password is ever committed."""
+"""Makes the secrets of a compose deployment once, so that no usable password is ever committed."""  # noqa: INP001
 
 from __future__ import annotations
 

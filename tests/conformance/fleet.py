@@ -11,7 +11,7 @@ from pathlib import Path
 
 PROGRAMS = Path(__file__).parent
 TOY = (str(PROGRAMS / "toy_worker.py"),)
-STOCK = (str(PROGRAMS / "stock_worker.py"), "worker", "-l", "warning")
+STOCK = (str(PROGRAMS / "stock_worker.py"), "worker", "-l", "warn")
 
 
 @dataclass

@@ -24,7 +24,7 @@ import asyncpg
 import checks
 from fleet import STOCK, TOY, Fleet, Worker
 from toy_worker import make_tables
-from workload import Workload, producer, send
+from workload import TOPIC, Workload, producer, send
 
 from cobranza.chassis import clock, topics_admin
 from cobranza.chassis.local import platform as local
@@ -157,7 +157,7 @@ class Run:
 
     def _faults(self, kills: int) -> list[str]:
         others = max(1, kills // 8)
-        faults = ["kill"] * kills + ["freeze", "terminate", "join", "both"] * others
+        faults = ["kill"] * kills + ["freeze", "terminate", "join", "restart-all"] * others
         self._random.shuffle(faults)
         return faults
 
@@ -166,7 +166,7 @@ class Run:
         match fault:
             case "kill":
                 await self._kill(worker)
-            case "both" if len(self._fleet.workers) > 1:
+            case "restart-all" if len(self._fleet.workers) > 1:
                 self.say("all workers are stopped and started together")
                 await asyncio.gather(*map(self._fleet.restart, self._fleet.workers))
             case "freeze":
@@ -185,7 +185,7 @@ class Run:
 
     async def drain(self) -> bool:
         """Wait until everything is consumed and published, or nothing moves any more."""
-        ends = await asyncio.to_thread(checks.read_ends, self._bootstrap, checks.TOPIC)
+        ends = await asyncio.to_thread(checks.read_ends, self._bootstrap, TOPIC)
 
         async def done() -> bool:
             await self.effects()

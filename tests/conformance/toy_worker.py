@@ -162,7 +162,7 @@ def die_before_commit(dying: _Dying) -> None:
         await move(*arguments, **keywords)
         dying.here()
 
-    inbox.move_position = move_and_die  # type: ignore[assignment]
+    inbox.move_position = move_and_die
 
 
 def die_after_commit(dying: _Dying) -> None:

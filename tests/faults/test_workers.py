@@ -11,6 +11,7 @@ import checks
 import pytest
 import toy_worker
 from bench import Bench, in_thread, workload
+from workload import TOPIC
 
 from cobranza.chassis.clock import BusinessClock
 from cobranza.chassis.database import Database
@@ -70,7 +71,7 @@ async def test_2_a_relay_killed_between_acknowledgement_and_mark_publishes_twice
     await bench.fleet.start("first")
     await bench.drained(load, timeout=60)
 
-    told = await asyncio.to_thread(checks.published, bench.bootstrap, checks.TOPIC)
+    told = await asyncio.to_thread(checks.published, bench.bootstrap, TOPIC)
     assert died_with == -signal.SIGKILL
     assert unmarked == load.oracle.events
     assert told == checks.Published(events=load.oracle.events, duplicates=load.oracle.events, inversions=0)

@@ -168,6 +168,24 @@ async def test_focus_stays_where_it_is_when_figures_change(
     await expect(link).to_be_focused()
 
 
+async def test_figures_live_also_when_the_scripts_come_late(
+    address: Any, browser: Any, portfolio: Any, told: Any
+) -> None:
+    tab = await browser.new_page(locale="es-MX")
+
+    async def late(route: Any) -> None:
+        await tab.wait_for_timeout(700)
+        await route.continue_()
+
+    await tab.route("**/static/hx-sse.*", late)
+    await tab.goto(f"{address}/?company=acme-mx", wait_until="load")
+
+    await portfolio.tell(told.payment("P-5", "600.00", customer="C-004"))
+
+    link = tab.locator(".figure", has_text="Cobrado hoy").locator("a")
+    await expect(link).to_have_text("18,320.75", timeout=15_000)
+
+
 async def test_from_a_figure_to_a_document_without_a_mouse(address: Any, browser: Any, portfolio: Any) -> None:
     tab, faults = await _open(browser, address, "/")
     await tab.locator(".figure", has_text="Vencido").locator("a").focus()

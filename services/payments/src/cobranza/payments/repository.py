@@ -284,7 +284,7 @@ async def _receivables(tx: Transaction, *, invoices: Pairs, ids: Pairs, open_of:
 
 
 def _receivable(row: Any) -> Receivable:
-    return Receivable(**{name: row._mapping[name] for name in _RECEIVABLE.split(", ")})  # noqa: SLF001
+    return Receivable(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
 
 
 def _receipt(row: Any) -> Receipt:
@@ -349,6 +349,8 @@ async def save(tx: Transaction, facts: Facts) -> None:
     books = facts.books
     await _save_receivables(tx, books)
     await _save_receipts(tx, facts)
+    # From here on nothing joins: custom plans would only plan the check of every foreign key anew, row by row.
+    await tx.execute("SET LOCAL plan_cache_mode = auto")
     if books.allocations:
         await tx.execute(
             """

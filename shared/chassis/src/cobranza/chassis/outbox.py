@@ -80,6 +80,8 @@ def row(payload: Payload, *, service: str, sequence: int, cause: Cause, expires_
     """
     if sequence < 1:
         raise ValueError(f"a sequence starts at 1, got {sequence} for {payload.subject}")
+    # Each is put together anew whenever it is asked for.
+    key, subject = payload.partition_key, payload.subject
     event_id = (
         new_id()
         if cause.seed is None
@@ -87,7 +89,7 @@ def row(payload: Payload, *, service: str, sequence: int, cause: Cause, expires_
             cause=cause.seed,
             service=service,
             type=payload.TYPE,
-            subject=f"{payload.partition_key}|{payload.subject}",
+            subject=f"{key}|{subject}",
         )
     )
     occurred_at = utc_now()
@@ -111,9 +113,9 @@ def row(payload: Payload, *, service: str, sequence: int, cause: Cause, expires_
     return Row(
         event_id=event_id,
         topic=TOPIC_OF[payload.TYPE],
-        key=payload.partition_key,
+        key=key,
         type=payload.TYPE,
-        subject=payload.subject,
+        subject=subject,
         sequence=sequence,
         headers=json.dumps([[name, value.decode()] for name, value in record.headers]),
         value=record.value,

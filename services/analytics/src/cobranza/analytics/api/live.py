@@ -18,6 +18,8 @@ STALE_AFTER_SECONDS: Final = 60.0
 _LOOK_EVERY_SECONDS: Final = 1.0
 #: The as-of instant alone is told again in steps of this.
 _TELL_AGE_EVERY_SECONDS: Final = 15.0
+#: Told again after this long without a change: a browser that lost a message must not stay wrong.
+_TELL_AGAIN_SECONDS: Final = 5.0
 
 Freshness = Literal["fresh", "stale", "catching-up"]
 
@@ -66,18 +68,23 @@ class Live:
         self._looking: asyncio.Task[None] | None = None
 
     async def watch(self, company: str) -> AsyncGenerator[Seen]:
-        """The figures as they are, then again whenever they change, until the watcher leaves."""
+        """The figures as they are, then whenever they change and every few seconds, until the watcher leaves."""
         self._watchers[company] += 1
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
         told: Seen | None = None
+        told_at = clock.monotonic()
         try:
             while True:
                 looked = self._looked
                 latest = self._latest.get(company)
-                if latest is not None and latest.tells_more_than(told):
-                    told = latest
+                is_due = clock.monotonic() - told_at >= _TELL_AGAIN_SECONDS
+                if latest is not None and (is_due or latest.tells_more_than(told)):
+                    told, told_at = latest, clock.monotonic()
                     yield latest
+                elif self._looking.done():
+                    # It ended by a fault; whoever watches is told so instead of waiting for ever.
+                    self._looking.result()
                 else:
                     await looked.wait()
         finally:
@@ -93,12 +100,18 @@ class Live:
             self._looking = None
 
     async def _look(self) -> None:
-        while True:
-            for company in list(self._watchers):
-                await self._look_at(company)
-            looked, self._looked = self._looked, asyncio.Event()
-            looked.set()
-            await asyncio.sleep(self._every_seconds)
+        try:
+            while True:
+                for company in list(self._watchers):
+                    await self._look_at(company)
+                self._wake()
+                await asyncio.sleep(self._every_seconds)
+        finally:
+            self._wake()
+
+    def _wake(self) -> None:
+        looked, self._looked = self._looked, asyncio.Event()
+        looked.set()
 
     async def _look_at(self, company: str) -> None:
         before = self._latest.get(company)

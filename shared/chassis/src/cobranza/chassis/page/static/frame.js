@@ -78,4 +78,8 @@
   }
   showAges();
   setInterval(showAges, 10_000);
+
+  // htmx looks at the page on its own timer, which may run before its SSE extension has arrived over a
+  // slow line; now that every script has run, it looks again.
+  document.addEventListener("DOMContentLoaded", () => window.htmx?.process(document.body));
 })();

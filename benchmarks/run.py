@@ -1,0 +1,69 @@
+"""Speed and memory beside fair opponents; nothing here is asserted, and wrong totals show no rate."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import payments
+import relay
+from figures import Figure, WrongTotalsError, describe, say
+
+Benchmark = Callable[[Path, bool], Awaitable[list[Figure]]]
+
+
+async def _payments(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
+    return await payments.measure(directory, payments=2_000 if quick else 20_000, rounds=1 if quick else 3)
+
+
+async def _relay(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
+    return await relay.measure(directory, rows=2_000 if quick else 20_000, rounds=1 if quick else 3)
+
+
+BENCHMARKS: Final[Mapping[str, Benchmark]] = {"payments": _payments, "relay": _relay}
+
+
+def main() -> int:
+    """Run the benchmarks that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=BENCHMARKS, action="append", help="one benchmark; may be repeated")
+    parser.add_argument("--out", type=Path, help="write every figure as JSON")
+    parser.add_argument("--quick", action="store_true", help="small sizes: shows that it runs, not how fast")
+    options = parser.parse_args()
+    directory = Path(tempfile.mkdtemp(prefix="cobranza-bench-"))
+    machine = describe(directory)
+    for name, value in machine.items():
+        say(f"{name:<14} {value}")
+    found: list[Figure] = []
+    failed = []
+    for name in options.only or BENCHMARKS:
+        say(f"— {name}")
+        state = directory / name
+        state.mkdir()
+        try:
+            figures = asyncio.run(BENCHMARKS[name](state, options.quick))
+        except WrongTotalsError as error:
+            failed.append(name)
+            say(f"  FAILED, no rate: {error}; state in {state}")
+        else:
+            found += figures
+            for figure in figures:
+                say(f"  {figure}")
+            shutil.rmtree(state, ignore_errors=True)
+    if options.out:
+        told = {"machine": machine, "quick": options.quick, "figures": [figure.told() for figure in found]}
+        options.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    if not failed:
+        shutil.rmtree(directory, ignore_errors=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
