@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVICES := invoicing payments dunning notifications analytics
 MEMBERS := shared/contracts shared/chassis $(SERVICES:%=services/%)
-CODE := shared services tests examples benchmarks
+CODE := shared services tests examples benchmarks deploy
 STATE ?= .state
 
 .PHONY: help
@@ -117,7 +117,7 @@ faults: install ## Broker, database, relay and senders killed and frozen, one af
 
 .PHONY: bench
 bench: install ## Speed beside fair opponents: make bench OUT=figures.json
-	@$(BIN)/python benchmarks/run.py $(if $(OUT),--out $(OUT))
+	@$(BIN)/python benchmarks/all_benchmarks.py $(if $(OUT),--out $(OUT))
 
 .PHONY: nightly
 nightly: check test faults bench ## What a landing does not wait for
@@ -160,6 +160,22 @@ example-check: install ## Run the real portfolio and compare every figure: make 
 	@test -n "$(FILE)" || { echo "say where the sample is: make example-check FILE=path/to/ibm_ar.csv"; exit 2; }
 	$(PYTEST) -q tests/scenarios/test_a_portfolio_is_replayed.py --real-portfolio "$(FILE)"
 
+.PHONY: lock-images
+lock-images: install ## Write the digest behind each image's tag; needs an engine
+	$(BIN)/python deploy/lock_images.py
+
+.PHONY: compose-up
+compose-up: ## Run the platform in containers; needs an engine and a filled .env
+	docker compose up --build --detach --wait
+
+.PHONY: compose-down
+compose-down: ## Stop the containers; the volumes stay
+	docker compose down
+
+.PHONY: logs
+logs: ## Follow the containers' logs
+	docker compose logs --follow --tail 100
+
 ##—— Write
 .PHONY: migration
 migration: install ## A new empty revision: make migration SERVICE=payments NAME=add_column
@@ -168,6 +184,10 @@ migration: install ## A new empty revision: make migration SERVICE=payments NAME
 .PHONY: schemas
 schemas: install ## Write the JSON Schemas of the contracts
 	$(BIN)/python -m cobranza.contracts.catalogue schemas
+
+.PHONY: dashboards
+dashboards: install ## Write the Grafana boards
+	$(BIN)/python deploy/grafana/build.py
 
 .PHONY: docs
 docs: install ## Write the event catalogue, the AsyncAPI document and the problem pages
@@ -178,3 +198,5 @@ docs: install ## Write the event catalogue, the AsyncAPI document and the proble
 generated-check: install ## Fail when a generated file is stale
 	$(BIN)/python -m cobranza.contracts.catalogue check
 	$(BIN)/python -m cobranza.chassis.http | diff -u docs/problems.md - || { echo "docs/problems.md is stale: run make docs"; exit 1; }
+	@made=$$(mktemp -d) && $(BIN)/python deploy/grafana/build.py $$made >/dev/null && diff -ru deploy/grafana/dashboards $$made; \
+		same=$$?; rm -rf $$made; test $$same = 0 || { echo "the boards are stale: run make dashboards"; exit 1; }

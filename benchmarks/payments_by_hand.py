@@ -46,7 +46,7 @@ async def apply(connection: Any, topic_id: UUID, records: Sequence[Input]) -> No
             sorted(last),
         )
         known = {row["partition"]: row["next_offset"] for row in rows}
-        events = {}
+        events: dict[UUID, tuple[bytes, dict[str, Any]]] = {}
         for record in records:
             if record.offset >= known.get(record.partition, 0):
                 told = json.loads(record.value)
@@ -113,7 +113,10 @@ async def _write(connection: Any, told: dict[UUID, dict[str, Any]], by_reference
         allocation_id = identifiers.allocation_id(cause=event_id, payment=receipt_id, receivable=debt["receivable_id"])
         allocations.append((allocation_id, receipt_id, debt["receivable_id"], paid, event_id))
         received, applied = uuid5(receipt_id, "journal|payment-received"), uuid5(event_id, "journal|payment-allocated")
-        entries += ((received, "payment-received", event_id, value_on), (applied, "payment-allocated", event_id, value_on))
+        entries += (
+            (received, "payment-received", event_id, value_on),
+            (applied, "payment-allocated", event_id, value_on),
+        )
         lines += (
             (received, 1, "CASH", None, receipt_id, paid),
             (received, 2, "UNAPPLIED", None, receipt_id, -paid),

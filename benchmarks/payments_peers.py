@@ -1,6 +1,6 @@
 """The programs that are compared: each reads the topic from the start and applies it until it is stopped.
 
-    python payments_peers.py worker|by-hand|stock-faust|kafka-python
+python payments_peers.py worker|by-hand|stock-faust|kafka-python
 """
 
 from __future__ import annotations

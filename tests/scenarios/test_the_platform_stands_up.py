@@ -92,7 +92,9 @@ def test_the_first_event_becomes_an_invoice_a_receivable_and_a_figure(up: Up) ->
         return [(line["open"], line["open_count"]) for line in answer.json()["lines"] if line["currency"] == "MXN"]
 
     assert _eventually(ageing) == [("1160.00", 1)]
-    invoices = httpx.get(f"{up.base}/invoicing/v1/invoices", params={"company": "acme-mx", "customer": "C-1"}, trust_env=False).json()
+    invoices = httpx.get(
+        f"{up.base}/invoicing/v1/invoices", params={"company": "acme-mx", "customer": "C-1"}, trust_env=False
+    ).json()
     assert [one["invoice"]["number"] for one in invoices["items"]] == ["F-1"]
 
 

@@ -8,15 +8,15 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import payments
 import relay
 from figures import Figure, WrongTotalsError, describe, say
 
-Benchmark = Callable[[Path, bool], Awaitable[list[Figure]]]
+Benchmark = Callable[[Path, bool], Coroutine[Any, Any, list[Figure]]]
 
 
 async def _payments(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
