@@ -228,6 +228,12 @@ CHASSIS = Catalogue(
             meaning="Events whose version leaves out at least one before it.",
             labels={"topic": _TOPICS},
         ),
+        Metric(
+            name="events_suspect_total",
+            kind="counter",
+            meaning="Events whose company is missing or differs between key, attribute and data.",
+            labels={"topic": _TOPICS},
+        ),
         Metric(name="outbox_pending", kind="gauge", meaning="Outbox rows not yet sent."),
         Metric(
             name="outbox_oldest_age_seconds",
@@ -291,6 +297,7 @@ CONSUMER_STOPPED = CHASSIS.gauge("consumer_stopped")
 POSITION_REWINDS = CHASSIS.counter("position_rewinds_total")
 EVENTS_STALE = CHASSIS.counter("events_stale_total")
 EVENTS_JUMPED = CHASSIS.counter("events_jumped_total")
+EVENTS_SUSPECT = CHASSIS.counter("events_suspect_total")
 OUTBOX_PENDING = CHASSIS.gauge("outbox_pending")
 OUTBOX_OLDEST_AGE = CHASSIS.gauge("outbox_oldest_age_seconds")
 OUTBOX_PUBLISHED = CHASSIS.counter("outbox_published_total")

@@ -129,6 +129,9 @@ class BatchRunner:
         self._progressed = progressed
         self._payloads = topic(agent.topic).payloads
         self.breaker = Breaker()
+        # Alerts look at increases, and a series born at 1 shows none.
+        metrics.EVENTS_CONSUMED.labels(topic=agent.topic, event_type="unknown", outcome="skipped")
+        metrics.EVENTS_SUSPECT.labels(topic=agent.topic)
 
     async def apply(
         self,
@@ -488,6 +491,9 @@ class BatchRunner:
             if outcome == "skipped":
                 logger().warning("events skipped", topic=self._agent.topic, event_type=event_type, count=count)
         for item in inputs:
+            if isinstance(item.fault, EnvelopeError) and item.fault.is_security_relevant:
+                metrics.EVENTS_SUSPECT.labels(topic=self._agent.topic).inc()
+                logger().error("company differs", topic=self._agent.topic, offset=item.record.offset)
             if item.skipped is None:
                 self.breaker.note(poison=item.fault is not None)
         if not self._agent.is_ingress:
