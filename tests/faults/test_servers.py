@@ -39,6 +39,7 @@ async def test_15_25_a_server_killed_under_load_parks_nothing_and_work_resumes_w
 
     await publishing
     await bench.drained(load, timeout=120)
+    assert bench.fleet.ended_by_itself == 0
     assert await bench.differences(load) == NOTHING
     assert await bench.query("SELECT count(*) FROM parked") == 0
     assert await bench.query("SELECT count(*) FROM consumer_stop") == 0

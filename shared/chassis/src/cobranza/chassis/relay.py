@@ -25,6 +25,8 @@ STANDBY_SECONDS: Final = 1.0
 KEEP_SENT: Final = "7 days"
 CLEAN_EVERY_SECONDS: Final = 3600
 _LOCK_KEY: Final = "cobranza-relay"
+#: The last is what the driver raises when the server dies in the middle of an answer.
+_DATABASE_FAULTS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class Relay:
@@ -58,7 +60,7 @@ class Relay:
         while not self._stopping.is_set():
             try:
                 await self._hold_lock_and_relay()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError) as error:
+            except (*_DATABASE_FAULTS, OSError, KafkaError) as error:
                 self._failures += 1
                 delay = min(30.0, 0.2 * 2 ** min(self._failures, 8)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
                 logger().warning(

@@ -15,7 +15,7 @@ import faust
 from faust.types.tuples import TP
 
 from cobranza.chassis import clock, inbox, metrics, topics_admin
-from cobranza.chassis.database import Database
+from cobranza.chassis.database import Database, is_transient
 from cobranza.chassis.logs import logger
 from cobranza.chassis.outbox import Cause
 from cobranza.chassis.streams.agent import Agent
@@ -212,7 +212,10 @@ class StreamWorker:
                         topic_id=self._topic_ids[topic],
                         earliest=earliest,
                     )
-            except OSError as error:
+            except Exception as error:
+                # Whatever leaves here ends Faust's recovery; `_beat` then ends the process.
+                if not is_transient(error):
+                    raise
                 waits += 1
                 logger().warning("positions unavailable", error=type(error).__name__, waits=waits)
                 await asyncio.sleep(min(5.0, 0.2 * waits))
@@ -299,6 +302,9 @@ class StreamWorker:
             now = self._loop_turned = clock.monotonic()
             if self._group_is_stable():
                 self._stable_since = now
+            if self._app.crashed:
+                # A part of Faust ended by an exception; the rest would live on and consume nothing.
+                _end_process("the stream application crashed")
             try:
                 self._app.consumer._thread.check_coordinator()
             except Exception as error:  # noqa: BLE001 - whatever the coordinator failed with
