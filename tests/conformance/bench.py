@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 import checks
 from fleet import PROGRAMS, TOY, Fleet
-from workload import Workload, producer, send
+from workload import Workload
 
 from cobranza.chassis import settings
 from cobranza.chassis.testing.databases import DatabaseUrls
@@ -70,14 +71,25 @@ class Bench:
 
         await wait_until(more, timeout=timeout)
 
-    def publish(self, workload: Workload) -> None:
-        """Send the whole workload and wait for its acknowledgements, however long the broker is away."""
-        to = producer(self.bootstrap)
-        sent = [send(to, record) for record in workload.records()]
-        to.flush()
-        for future in sent:
-            future.get(timeout=120)
-        to.close()
+    async def publish(self, load: Workload) -> None:
+        """Send the whole workload by a process of its own: the client drops sockets while the broker is away."""
+        publisher = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(PROGRAMS / "workload.py"),
+            self.bootstrap,
+            str(load.events),
+            str(_RUN),
+            env=self.environment,
+        )
+        try:
+            for _ in load.records():
+                # The oracle is complete when the records end.
+                await asyncio.sleep(0)
+            assert await publisher.wait() == 0
+        finally:
+            if publisher.returncode is None:
+                publisher.kill()
+                await publisher.wait()
 
     async def drained(self, workload: Workload, *, timeout: float) -> None:  # noqa: ASYNC109 - as above
         """Wait until every event was applied and every row published; workers that ended start again."""
@@ -103,8 +115,3 @@ class Bench:
 def workload(events: int) -> Workload:
     """Good events and repeats; nothing of it may be parked."""
     return Workload(events=events, run=_RUN, poisoned=0)
-
-
-async def in_thread(bench: Bench, load: Workload) -> asyncio.Task[None]:
-    """Publish while the test goes on."""
-    return asyncio.create_task(asyncio.to_thread(bench.publish, load))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -162,3 +163,17 @@ def producer(bootstrap: str) -> Any:
 def send(to: Any, record: Record) -> Any:
     """Hand one record to `to`; returns its future."""
     return to.send(TOPIC, key=record.key, value=record.value, headers=list(record.headers))
+
+
+def publish(bootstrap: str, workload: Workload) -> None:
+    """Send the whole workload and wait for its acknowledgements, however long the broker is away."""
+    to = producer(bootstrap)
+    sent = [send(to, record) for record in workload.records()]
+    to.flush()
+    for future in sent:
+        future.get(timeout=120)
+    to.close()
+
+
+if __name__ == "__main__":
+    publish(sys.argv[1], Workload(events=int(sys.argv[2]), run=int(sys.argv[3]), poisoned=0))

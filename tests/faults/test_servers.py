@@ -9,7 +9,7 @@ from typing import Any
 
 import checks
 import pytest
-from bench import Bench, in_thread, workload
+from bench import Bench, workload
 
 from cobranza.chassis.testing.parts import Parts
 
@@ -18,15 +18,13 @@ NOTHING = checks.Effects(lost=0, double=0, out_of_order=0, wrong_balances=0)
 RESUMED_WITHIN_SECONDS = 30.0
 
 
-#: The publisher's client drops sockets unclosed while its broker is away.
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.long
 @pytest.mark.parametrize("server", ["kafka", "postgres"])
 async def test_15_25_a_server_killed_under_load_parks_nothing_and_work_resumes_within_30_s(
     bench: Bench, mortal: Parts, wait_until: Any, server: str
 ) -> None:
     load = workload(30_000)
-    publishing = await in_thread(bench, load)
+    publishing = asyncio.create_task(bench.publish(load))
     for name in ("first", "second"):
         await bench.fleet.start(name)
     await bench.grows(timeout=60)

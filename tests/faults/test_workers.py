@@ -10,7 +10,7 @@ from typing import Any
 import checks
 import pytest
 import toy_worker
-from bench import Bench, in_thread, workload
+from bench import Bench, workload
 from workload import TOPIC
 
 from cobranza.chassis.clock import BusinessClock
@@ -87,7 +87,7 @@ async def test_1_2_3_4_a_worker_killed_at_each_step_loses_and_doubles_nothing(
     load = workload(5_000)
     bench.dies_at(point)
     bench.fault.touch()
-    publishing = await in_thread(bench, load)
+    publishing = asyncio.create_task(bench.publish(load))
 
     worker = await bench.fleet.start("first")
     await wait_until(lambda: not worker.runs, timeout=60)
@@ -107,7 +107,7 @@ async def test_1_2_3_4_a_worker_killed_at_each_step_loses_and_doubles_nothing(
 async def test_7_8_a_worker_frozen_past_its_session_and_continued_changes_nothing_more(small_bench: Bench) -> None:
     bench = small_bench
     load = workload(40_000)
-    publishing = await in_thread(bench, load)
+    publishing = asyncio.create_task(bench.publish(load))
     workers = [await bench.fleet.start(name) for name in ("first", "second")]
     await bench.grows(timeout=60)
 
@@ -126,7 +126,7 @@ async def test_7_8_a_worker_frozen_past_its_session_and_continued_changes_nothin
 async def test_9_workers_told_to_stop_under_load_are_out_within_25_s_and_lose_nothing(small_bench: Bench) -> None:
     bench = small_bench
     load = workload(40_000)
-    publishing = await in_thread(bench, load)
+    publishing = asyncio.create_task(bench.publish(load))
     workers = [await bench.fleet.start(name) for name in ("first", "second")]
     await bench.grows(timeout=60)
 

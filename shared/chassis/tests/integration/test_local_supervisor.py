@@ -112,7 +112,7 @@ async def test_a_program_that_keeps_ending_stops_the_platform(tmp_path: Path, mo
 
 
 async def test_no_child_survives_a_killed_supervisor(tmp_path: Path, wait_until: WaitUntil) -> None:
-    parent = subprocess.Popen(  # noqa: ASYNC220, S603 - one line is read, at once
+    parent = subprocess.Popen(  # noqa: ASYNC220 - one line is read, at once
         [sys.executable, "-c", _SUPERVISOR, str(tmp_path / "state")],
         stdout=subprocess.PIPE,
         text=True,

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import CursorResult, Executable, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
@@ -204,7 +204,8 @@ def is_transient(error: BaseException) -> bool:
         state = sqlstate(error)
         if state:
             return state.startswith(_TRANSIENT_STATES)
-        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+        # Without a SQLSTATE the server judged nothing: the connection broke, perhaps in mid-answer.
+        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError | InternalError)
     return isinstance(error, PoolTimeout | OSError | asyncio.TimeoutError) or sqlstate(error).startswith(
         _TRANSIENT_STATES
     )

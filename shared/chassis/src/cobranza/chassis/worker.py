@@ -14,7 +14,7 @@ from cobranza.chassis.health import OperationsServer
 from cobranza.chassis.logs import logger
 from cobranza.chassis.relay import Relay
 from cobranza.chassis.service import Context, Invariant, Job, Service
-from cobranza.chassis.streams.worker import StreamWorker
+from cobranza.chassis.streams.worker import StreamWorker, end_process
 from cobranza.chassis.timers import Scheduler
 
 _INVARIANTS_EVERY_SECONDS: Final = 60.0
@@ -89,7 +89,10 @@ class Worker:
         self._operations.stopping()
         for part in done - {stopped}:
             # A part ends only when told to; if it raised, the process must not live on without it.
-            part.result()
+            try:
+                part.result()
+            except Exception:  # noqa: BLE001 - whatever it was, it is logged and the process ends
+                end_process(f"{part.get_name()} ended by an exception")
         if self._streams is not None:
             await self._streams.stop()
         self._scheduler.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import traceback
@@ -26,6 +27,8 @@ from cobranza.chassis.streams.transport import FetchedList
 TICK_SECONDS: Final = 10.0
 #: Group-coordinator errors within a minute that end the process.
 MOST_COORDINATOR_ERRORS: Final = 5
+#: Allocations between two looks for cyclic garbage: a batch makes tens of thousands of objects and no cycles.
+_GC_THRESHOLD: Final = 50_000
 #: The watchdog's limits: no turn of the loop; lag without an ended attempt; outside a stable group.
 LOOP_SILENT_SECONDS: Final = 60.0
 NO_PROGRESS_SECONDS: Final = 60.0
@@ -123,7 +126,7 @@ class StreamWorker:
                 except asyncio.CancelledError:
                     raise
                 except BaseException:  # noqa: BLE001 - an exception out of here would be acknowledged
-                    _end_process("stream runtime failed")
+                    end_process("stream runtime failed")
 
         return consume
 
@@ -258,6 +261,7 @@ class StreamWorker:
 
     async def start(self) -> None:
         """Join the group and consume; returns once the application runs."""
+        gc.set_threshold(_GC_THRESHOLD)
         await self._read_stops()
         await self._app.start()
         self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._beat())]
@@ -304,14 +308,14 @@ class StreamWorker:
                 self._stable_since = now
             if self._app.crashed:
                 # A part of Faust ended by an exception; the rest would live on and consume nothing.
-                _end_process("the stream application crashed")
+                end_process("the stream application crashed")
             try:
                 self._app.consumer._thread.check_coordinator()
             except Exception as error:  # noqa: BLE001 - whatever the coordinator failed with
                 errors = [*(at for at in errors if now - at < _A_MINUTE), now]
                 logger().warning("group coordinator failed", error=type(error).__name__)
                 if len(errors) >= MOST_COORDINATOR_ERRORS:
-                    _end_process("the group coordinator keeps failing")
+                    end_process("the group coordinator keeps failing")
 
     async def _tick(self) -> None:
         while True:
@@ -369,14 +373,14 @@ class StreamWorker:
             pause.wait(1.0)
             now = clock.monotonic()
             if now - self._loop_turned > LOOP_SILENT_SECONDS:
-                _end_process("the event loop stands still")
+                end_process("the event loop stands still")
             if self._lagging and now - self._last_progress > NO_PROGRESS_SECONDS:
-                _end_process("there is lag and nothing moves")
+                end_process("there is lag and nothing moves")
             if now - self._stable_since > UNSTABLE_GROUP_SECONDS:
-                _end_process("outside a stable consumer group")
+                end_process("outside a stable consumer group")
 
 
-def _end_process(reason: str) -> None:
+def end_process(reason: str) -> None:
     """End at once: a graceful stop would commit offsets of work that was not done."""
     logger().error("worker ended", reason=reason, trace=traceback.format_exc(limit=20))
     os._exit(_EXIT_RUNTIME_ERROR)
