@@ -12,8 +12,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import ageing
 import payments
 import relay
+import running
 from figures import Figure, WrongTotalsError, describe, say
 
 Benchmark = Callable[[Path, bool], Coroutine[Any, Any, list[Figure]]]
@@ -27,7 +29,20 @@ async def _relay(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
     return await relay.measure(directory, rows=2_000 if quick else 20_000, rounds=1 if quick else 3)
 
 
-BENCHMARKS: Final[Mapping[str, Benchmark]] = {"payments": _payments, "relay": _relay}
+async def _ageing(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
+    return await ageing.measure(directory, receivables=20_000 if quick else 1_000_000)
+
+
+async def _running(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
+    return await running.measure(directory, http_seconds=2 if quick else 20, stream_seconds=3 if quick else 60)
+
+
+BENCHMARKS: Final[Mapping[str, Benchmark]] = {
+    "payments": _payments,
+    "relay": _relay,
+    "ageing": _ageing,
+    "running": _running,
+}
 
 
 def main() -> int:

@@ -18,7 +18,8 @@ from cobranza.chassis import clock, settings, topics_admin
 from cobranza.chassis.local.platform import LocalPlatform
 from cobranza.chassis.testing.databases import Databases
 
-ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).resolve().parents[1]
+PROGRAMS: Final = Path(__file__).resolve().with_name("payments_peers.py")
 PEERS: Final = ("worker", "by-hand", "stock-faust", "kafka-python")
 LIMIT: Final = "by-hand"
 _POLL_SECONDS: Final = 0.01
@@ -51,8 +52,9 @@ async def measure(directory: Path, *, payments: int, rounds: int) -> list[Figure
                 run = await _run(peer, databases, bootstrap, workload, logs=directory)
                 runs[peer].append(run)
                 say(f"  round {number + 1} {peer:<13} {run.rate:8,.0f} events/s {run.cpu_micros:6,.0f} µs/event")
-        if len({run.digest for of_peer in runs.values() for run in of_peer}) != 1:
-            raise WrongTotalsError("the peers did not write the same rows")
+        digests = {peer: {run.digest for run in of_peer} for peer, of_peer in runs.items()}
+        if len(set().union(*digests.values())) != 1:
+            raise WrongTotalsError(f"the peers did not write the same rows: {digests}")
         return [figure for peer in PEERS for figure in _figures(peer, runs)]
 
 
@@ -92,8 +94,9 @@ async def _run(peer: str, databases: Databases, bootstrap: str, workload: Worklo
         }
         with (logs / f"{peer}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, str(Path(__file__).with_name("payments_peers.py")), peer),
+                *(sys.executable, str(PROGRAMS), peer),
                 env=environment,
+                cwd=logs,
                 stdout=log,
                 stderr=log,
             )

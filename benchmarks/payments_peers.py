@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import tempfile
 from typing import Any, Final
 from uuid import UUID
 
@@ -66,7 +65,7 @@ async def stock_faust() -> None:
         broker_max_poll_records=MOST,
         consumer_auto_offset_reset="earliest",
         stream_wait_empty=False,
-        datadir=tempfile.mkdtemp(prefix="cobranza-stock-"),
+        datadir="stock-faust",
     )
     source = app.topic(TOPIC, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 

@@ -1,0 +1,228 @@
+"""The whole platform as `make up` runs it: how soon it is ready, how it answers, and what memory it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import httpx
+import psutil
+from figures import Figure, WrongTotalsError, percentile, say
+from kafka import KafkaProducer
+from payments_workload import COMPANY, STRUCTURED, connect, major
+
+from cobranza.chassis import ids
+from cobranza.chassis.local.platform import SERVICES, LocalPlatform
+from cobranza.contracts import identifiers
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+REQUESTS_PER_SECOND: Final = 50
+EVENTS_PER_SECOND: Final = 100
+_SYSTEM: Final = "erp"
+_POLL_SECONDS: Final = 0.005
+_LONGEST_SECONDS: Final = 60.0
+_PROGRAMS: Final = ("postgres", "kafka", "mailbox", "api", *(f"{service}-worker" for service in SERVICES))
+
+
+async def measure(directory: Path, *, http_seconds: int, stream_seconds: int) -> list[Figure]:
+    """Start cold, stop, start warm, then put load on it from outside."""
+    started = time.perf_counter()
+    async with _platform(directory) as platform:
+        await _start(platform)
+        cold = time.perf_counter() - started
+    started = time.perf_counter()
+    async with _platform(directory) as platform:
+        await _start(platform)
+        figures = [
+            Figure("start to ready: cold", cold, "s"),
+            Figure("start to ready: warm", time.perf_counter() - started, "s"),
+        ]
+        say("  running")
+        load = Load(platform)
+        figures += await load.invoices(http_seconds * REQUESTS_PER_SECOND)
+        figures += await load.permits(http_seconds * REQUESTS_PER_SECOND)
+        figures += await load.stream(stream_seconds * EVENTS_PER_SECOND)
+        return figures + _memory(platform)
+
+
+def _platform(directory: Path) -> LocalPlatform:
+    return LocalPlatform(directory, overrides={"COBRANZA_COMPANIES": str(ROOT / "deploy" / "companies.yaml")})
+
+
+async def _start(platform: LocalPlatform) -> None:
+    await platform.start_infrastructure()
+    await platform.start_services()
+
+
+class Load:
+    """Requests and events at a fixed rate, whatever the answers take: waiting in line counts as latency."""
+
+    def __init__(self, platform: LocalPlatform) -> None:
+        self._platform = platform
+        self._address = f"http://127.0.0.1:{platform.api_port}"
+        self._posted: list[str] = []
+
+    async def invoices(self, count: int) -> list[Figure]:
+        """One invoice in each request; each must be accepted and reach payments' ledger."""
+        numbers = [f"H-{n:06d}" for n in range(count)]
+        async with self._client() as client:
+
+            async def post(place: int) -> None:
+                answer = await client.post(
+                    "/invoicing/v1/events",
+                    content=json.dumps(_invoice(numbers[place])),
+                    headers={"content-type": "application/cloudevents+json"},
+                )
+                if not answer.is_success or answer.json()["accepted"] != 1:
+                    raise WrongTotalsError(
+                        f"POST /invoicing/v1/events answered {answer.status_code} {answer.text[:200]}"
+                    )
+
+            took = await _at_rate(post, count, per_second=REQUESTS_PER_SECOND)
+        self._posted = numbers
+        await self._arrived("payments", [_receivable(number) for number in numbers])
+        return _latencies(f"POST one invoice, {REQUESTS_PER_SECOND}/s", took, (0.50, 0.95))
+
+    async def permits(self, count: int) -> list[Figure]:
+        """One notice permit in each request, for an invoice posted before; each must be granted."""
+        async with self._client() as client:
+
+            async def ask(place: int) -> None:
+                number = self._posted[place % len(self._posted)]
+                answer = await client.post(
+                    "/payments/v1/notice-permits",
+                    json={
+                        "notice_id": str(ids.new_id()),
+                        "attempt": 1,
+                        "company": COMPANY,
+                        "customer": _customer(number),
+                        "purpose": "dunning",
+                        "receivable_ids": [str(_receivable(number))],
+                    },
+                )
+                if not answer.is_success or not answer.json()["granted"]:
+                    raise WrongTotalsError(f"notice permit answered {answer.status_code} {answer.text[:300]}")
+
+            took = await _at_rate(ask, count, per_second=REQUESTS_PER_SECOND)
+        return _latencies(f"notice permit, {REQUESTS_PER_SECOND}/s", took, (0.50, 0.99))
+
+    async def stream(self, count: int) -> list[Figure]:
+        """Invoices by Kafka, each timed from its publishing until analytics' row is visible to another connection."""
+        numbers = [f"S-{n:06d}" for n in range(count)]
+        published: dict[UUID, float] = {}
+        producer = KafkaProducer(bootstrap_servers=self._platform.bootstrap)
+
+        async def publish(place: int) -> None:
+            number = numbers[place]
+            published[_receivable(number)] = time.perf_counter()
+            key = f"{COMPANY}|{_customer(number)}".encode()
+            producer.send(
+                "erp.invoicing", key=key, value=json.dumps(_invoice(number)).encode(), headers=list(STRUCTURED)
+            )
+
+        publishing = asyncio.create_task(_at_rate(publish, count, per_second=EVENTS_PER_SECOND))
+        took: list[float] = []
+        analytics = await connect(self._platform.environment()["ANALYTICS_DATABASE_URL"])
+        quiet_since = time.perf_counter()
+        while len(took) < count:
+            rows = await analytics.fetch(
+                "SELECT receivable_id FROM receivable WHERE company = $1 AND receivable_id = ANY($2::uuid[])",
+                *(COMPANY, list(published)),
+            )
+            now = time.perf_counter()
+            for row in rows:
+                took.append((now - published.pop(row["receivable_id"])) * 1000)
+                quiet_since = now
+            if now - quiet_since > _LONGEST_SECONDS:
+                raise WrongTotalsError(f"{count - len(took)} of {count} invoices did not reach analytics")
+            await asyncio.sleep(_POLL_SECONDS)
+        await publishing
+        await analytics.close()
+        await asyncio.to_thread(producer.close)
+        return _latencies(f"event to indicator, {EVENTS_PER_SECOND}/s", took, (0.50, 0.99))
+
+    def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self._address, trust_env=False, timeout=30)
+
+    async def _arrived(self, service: str, receivables: Sequence[UUID]) -> None:
+        connection = await connect(self._platform.environment()[f"{service.upper()}_DATABASE_URL"])
+        deadline = time.perf_counter() + _LONGEST_SECONDS
+        found = 0
+        while found < len(receivables):
+            if time.perf_counter() > deadline:
+                raise WrongTotalsError(f"{len(receivables) - found} invoices did not reach {service}")
+            found = await connection.fetchval(
+                "SELECT count(*) FROM receivable WHERE company = $1 AND receivable_id = ANY($2::uuid[])",
+                *(COMPANY, list(receivables)),
+            )
+            await asyncio.sleep(0.1)
+        await connection.close()
+
+
+async def _at_rate(act: Callable[[int], Awaitable[None]], count: int, *, per_second: int) -> list[float]:
+    """Start `act` at fixed instants; milliseconds of each from its instant to its end."""
+    begun = time.perf_counter() + 0.1
+
+    async def one(place: int) -> float:
+        due = begun + place / per_second
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        await act(place)
+        return (time.perf_counter() - due) * 1000
+
+    return list(await asyncio.gather(*(one(place) for place in range(count))))
+
+
+def _latencies(name: str, took: Sequence[float], shares: Sequence[float]) -> list[Figure]:
+    return [Figure(f"{name}: p{share * 100:.0f}", percentile(took, share), "ms") for share in shares]
+
+
+def _memory(platform: LocalPlatform) -> list[Figure]:
+    """Proportional set size: what processes share is counted once."""
+    sizes = {name: _mebibytes(platform.pid(name)) for name in _PROGRAMS}
+    figures = [Figure(f"memory: {name}", size, "MiB") for name, size in sizes.items()]
+    return [*figures, Figure("memory: all together", sum(sizes.values()), "MiB")]
+
+
+def _mebibytes(pid: int) -> float:
+    process = psutil.Process(pid)
+    total = 0
+    for member in (process, *process.children(recursive=True)):
+        # The database's helpers come and go.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += member.memory_full_info().pss
+    return total / 2**20
+
+
+def _invoice(number: str) -> dict[str, Any]:
+    money = {"amount": major(116_000), "currency": "MXN"}
+    return {
+        "specversion": "1.0",
+        "id": f"invoice-{number}-1",
+        "source": f"/erp/{COMPANY}/{_SYSTEM}",
+        "type": "erp.invoice-issued.v1",
+        "companyid": COMPANY,
+        "datacontenttype": "application/json",
+        "data": {
+            "company": COMPANY,
+            "external": {"system": _SYSTEM, "id": number},
+            "customer": _customer(number),
+            "number": number,
+            "issued_on": "2026-01-02",
+            "payable": money,
+            "instalments": [{"number": 1, "due_on": "2026-02-01", "amount": money}],
+        },
+    }
+
+
+def _customer(number: str) -> str:
+    return f"C-{int(number[2:]) % 500:04d}"
+
+
+def _receivable(number: str) -> UUID:
+    return identifiers.receivable_id(identifiers.invoice_id(COMPANY, _SYSTEM, number), 1)
