@@ -121,12 +121,12 @@ def lose_a_list(fault: Path) -> None:
     """Make the transport forget one fetched list, as a cancelled fetch does."""
     deliver = Consumer._deliver
 
-    async def deliver_unless_told(self: Any, fetched: Any, fetcher: Any, generation: int) -> None:
+    async def deliver_unless_told(self: Any, tp: Any, fetched: Any, fetcher: Any, generation: int) -> None:
         if _told_to(fault):
             sys.stdout.write(f"HOLE {fetched.partition} {fetched[0].offset} {len(fetched)}\n")
             sys.stdout.flush()
             return
-        await deliver(self, fetched, fetcher, generation)
+        await deliver(self, tp, fetched, fetcher, generation)
 
     Consumer._deliver = deliver_unless_told  # type: ignore[method-assign]
 
@@ -156,13 +156,13 @@ class _DiesBeforeMark:
 
 def die_before_commit(dying: _Dying) -> None:
     """All is written, nothing is committed."""
-    move = inbox.move_position
+    move = inbox.move_positions
 
     async def move_and_die(*arguments: Any, **keywords: Any) -> None:
         await move(*arguments, **keywords)
         dying.here()
 
-    inbox.move_position = move_and_die
+    inbox.move_positions = move_and_die
 
 
 def die_after_commit(dying: _Dying) -> None:

@@ -23,7 +23,7 @@ from cobranza.chassis import http, inbox, migrations, page
 from cobranza.chassis.clock import BusinessClock
 from cobranza.chassis.companies import Companies
 from cobranza.chassis.database import Database
-from cobranza.chassis.streams.batch import BatchRunner
+from cobranza.chassis.streams.batch import BatchRunner, FetchedList
 from cobranza.contracts import dunning, invoicing, notifications, payments
 from cobranza.contracts.envelope import Envelope, encode
 from cobranza.contracts.identifiers import EventId
@@ -269,8 +269,8 @@ class Analytics:
             )
             records.append(SimpleNamespace(offset=offset, key=record.key, value=record.value, headers=record.headers))
         self.offsets[topic] = end = start + len(records)
-        rewind = await self.runners[topic].apply(records, partition=0, fetched_from=start, end_offset=end)
-        assert rewind is None
+        fetched = FetchedList(records, partition=0, fetched_from=start, end_offset=end)
+        assert await self.runners[topic].apply([fetched]) == {}
 
     async def query(self, statement: str, **parameters: object) -> list[SimpleNamespace]:
         async with self.database.transaction() as tx:

@@ -16,7 +16,7 @@ from cobranza.chassis.clock import BusinessClock
 from cobranza.chassis.companies import Companies, CompanyProfile, Contact, Sender
 from cobranza.chassis.database import Database
 from cobranza.chassis.service import Context
-from cobranza.chassis.streams.batch import BatchRunner
+from cobranza.chassis.streams.batch import BatchRunner, FetchedList
 from cobranza.chassis.testing import FreshDatabase
 from cobranza.chassis.testing.databases import DatabaseUrls
 from cobranza.contracts import identifiers, ingress, invoicing
@@ -136,8 +136,8 @@ class Ledger:
             KafkaRecord(start + place, record.key, record.value, record.headers) for place, record in enumerate(records)
         ]
         self._offsets[topic_name] = start + len(batch)
-        rewind = await runner.apply(batch, partition=0, fetched_from=start, end_offset=start + len(batch))
-        assert rewind is None
+        fetched = FetchedList(batch, partition=0, fetched_from=start, end_offset=start + len(batch))
+        assert await runner.apply([fetched]) == {}
 
     async def rows(self, sql: str, **parameters: Any) -> list[Any]:
         async with self.database.transaction() as tx:

@@ -178,8 +178,8 @@ async def test_fifty_thousand_receivables_age_as_plain_python_says(analytics: An
         amounts=[row[3] for row in rows], paid_after=[row[4] for row in rows],
     )  # fmt: skip
 
-    for as_of in (date(2026, 3, 15), TODAY):
-        expected = _aged(rows, as_of=as_of)
+    for as_of in (first, date(2026, 3, 15), TODAY, date(2028, 1, 1)):
+        expected, owing, late = _aged(rows, as_of=as_of)
         async with analytics.database.reading() as connection:
             by_currency = await queries.ageing(connection, company="acme-mx", as_of=as_of)
             by_customer = await queries.ageing_by_customer(connection, company="acme-mx", as_of=as_of)
@@ -194,14 +194,18 @@ async def test_fifty_thousand_receivables_age_as_plain_python_says(analytics: An
             for bucket in Bucket:
                 summed[entry.currency, bucket.value] += entry.amounts[bucket]
         assert found == expected
+        assert {entry.currency: entry.customers for entry in by_currency} == owing
+        assert {e.currency: e.customers_overdue for e in by_currency if e.customers_overdue} == late
         assert +summed == Counter({key: amount for key, (amount, _) in expected.items()})
 
 
-def _aged(rows: Any, *, as_of: date) -> dict[tuple[str, str], tuple[int, int]]:
-    """The same figures, written out anew."""
+def _aged(rows: Any, *, as_of: date) -> tuple[dict[tuple[str, str], tuple[int, int]], dict[str, int], dict[str, int]]:
+    """The same figures written out anew: of each bucket, and the customers that owe and are late, by currency."""
     amounts: Counter[tuple[str, str]] = Counter()
     counts: Counter[tuple[str, str]] = Counter()
-    for _customer, currency, issued_on, amount, paid_after in rows:
+    owing: set[tuple[str, str]] = set()
+    overdue: set[tuple[str, str]] = set()
+    for customer, currency, issued_on, amount, paid_after in rows:
         is_paid = paid_after is not None and issued_on + timedelta(paid_after) <= as_of
         if issued_on > as_of or is_paid:
             continue
@@ -212,4 +216,11 @@ def _aged(rows: Any, *, as_of: date) -> dict[tuple[str, str], tuple[int, int]]:
         )  # fmt: skip
         amounts[currency, bucket] += amount
         counts[currency, bucket] += 1
-    return {key: (amounts[key], counts[key]) for key in amounts}
+        owing.add((currency, customer))
+        if late > 0:
+            overdue.add((currency, customer))
+    return (
+        {key: (amounts[key], counts[key]) for key in amounts},
+        dict(Counter(currency for currency, _ in owing)),
+        dict(Counter(currency for currency, _ in overdue)),
+    )

@@ -19,7 +19,7 @@ from cobranza.chassis.companies import Companies, CompanyProfile
 from cobranza.chassis.database import Database
 from cobranza.chassis.inbox import start_positions
 from cobranza.chassis.service import Context, Service
-from cobranza.chassis.streams.batch import BatchRunner
+from cobranza.chassis.streams.batch import BatchRunner, FetchedList
 from cobranza.chassis.timers import Scheduler
 from cobranza.contracts import envelope, identifiers, notifications, payments
 from cobranza.contracts.payloads import Payload
@@ -96,8 +96,8 @@ class Dunning:
             for place, record in enumerate(records)
         ]
         self.offsets[topic] = start + len(batch)
-        rewind = await runner.apply(batch, partition=0, fetched_from=start, end_offset=start + len(batch))
-        assert rewind is None
+        fetched = FetchedList(batch, partition=0, fetched_from=start, end_offset=start + len(batch))
+        assert await runner.apply([fetched]) == {}
 
     async def tell(self, *payloads: Payload, topic: str = "cobranza.payments") -> None:
         await self.deliver(*(self.event(payload) for payload in payloads), topic=topic)

@@ -18,7 +18,7 @@ from cobranza.chassis.clock import BusinessClock
 from cobranza.chassis.companies import Companies
 from cobranza.chassis.database import Database
 from cobranza.chassis.service import Context
-from cobranza.chassis.streams.batch import BatchRunner
+from cobranza.chassis.streams.batch import BatchRunner, FetchedList
 from cobranza.chassis.timers import Scheduler
 from cobranza.invoicing.__main__ import SERVICE
 from cobranza.invoicing.settings import InvoicingSettings
@@ -49,7 +49,8 @@ class Feed:
     async def send(self, *values: bytes | None, key: bytes | None = b"acme-mx|C1") -> None:
         headers = [("content-type", b"application/cloudevents+json")]
         records = [Record(self._offset + n, key, value, headers) for n, value in enumerate(values)]
-        await self._runner.apply(records, partition=0, fetched_from=self._offset, end_offset=self._offset + len(values))
+        end = self._offset + len(values)
+        await self._runner.apply([FetchedList(records, partition=0, fetched_from=self._offset, end_offset=end)])
         self._offset += len(values)
 
 

@@ -11,7 +11,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import pytest
 
 from cobranza.chassis import inbox, migrations
-from cobranza.chassis.streams.batch import BatchRunner
+from cobranza.chassis.streams.batch import BatchRunner, FetchedList
 from cobranza.contracts.envelope import Envelope, encode
 from cobranza.contracts.identifiers import EventId
 from cobranza.contracts.payments import CashWatermark
@@ -63,8 +63,8 @@ async def deliver(service: Any, companies: Any) -> Any:
             )
         start = offsets[topic]
         offsets[topic] += len(records)
-        rewind = await runners[topic].apply(records, partition=0, fetched_from=start, end_offset=offsets[topic])
-        assert rewind is None
+        fetched = FetchedList(records, partition=0, fetched_from=start, end_offset=offsets[topic])
+        assert await runners[topic].apply([fetched]) == {}
 
     return feed
 

@@ -12,9 +12,10 @@ from cobranza.chassis import inbox
 from cobranza.chassis.database import Database
 from cobranza.chassis.parking import Parking, ParkingError
 from cobranza.chassis.streams import Agent
-from cobranza.chassis.streams.batch import BatchRunner, Rewind
+from cobranza.chassis.streams.batch import BatchRunner, FetchedList
 
 PARTITION = 3
+OTHER = 7
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ async def db(fresh_database: Callable[..., Any]) -> AsyncIterator[Database]:
     database = toy.database(fresh_database("dunning", toy.migrate).app_url)
     async with database.transaction() as tx:
         await inbox.start_positions(
-            tx, consumer="dunning", topic=toy.TOPIC, topic_id=toy.TOPIC_ID, earliest={PARTITION: 0}
+            tx, consumer="dunning", topic=toy.TOPIC, topic_id=toy.TOPIC_ID, earliest={PARTITION: 0, OTHER: 0}
         )
     yield database
     await database.close()
@@ -43,17 +44,25 @@ def _runner(db: Database, ledger: toy.Ledger) -> BatchRunner:
     )
 
 
-async def _apply(runner: BatchRunner, *records: Any, start: int | None = None) -> Rewind | None:
-    return await runner.apply(
+def _fetched(*records: Any, start: int | None = None, partition: int = PARTITION) -> FetchedList:
+    return FetchedList(
         records,
-        partition=PARTITION,
+        partition=partition,
         fetched_from=records[0].offset if start is None else start,
         end_offset=records[-1].offset + 1,
     )
 
 
+async def _apply(runner: BatchRunner, *records: Any, start: int | None = None) -> dict[int, int]:
+    return await runner.apply([_fetched(*records, start=start)])
+
+
 async def _position(db: Database) -> object:
-    return (await toy.rows(db, "SELECT next_offset FROM progress"))[0][0]
+    return (await _positions(db))[PARTITION]
+
+
+async def _positions(db: Database) -> dict[object, object]:
+    return {row[0]: row[1] for row in await toy.rows(db, "SELECT partition, next_offset FROM progress")}
 
 
 async def test_a_batch_moves_effect_and_position_together(db: Database, ledger: toy.Ledger) -> None:
@@ -68,9 +77,9 @@ async def test_a_hole_applies_nothing_and_asks_for_the_lost_offset(db: Database,
     runner = _runner(db, ledger)
     await _apply(runner, toy.record(0, toy.told(1)))
 
-    rewind = await _apply(runner, toy.record(5, toy.told(6)))
+    rewinds = await _apply(runner, toy.record(5, toy.told(6)))
 
-    assert rewind == Rewind(1)
+    assert rewinds == {PARTITION: 1}
     assert await _position(db) == 1
     assert await toy.rows(db, "SELECT count(*) FROM balance") == [(1,)]
 
@@ -80,11 +89,58 @@ async def test_a_gap_that_compaction_left_is_no_hole(db: Database, ledger: toy.L
     await _apply(runner, toy.record(0, toy.told(1)))
 
     # The broker was asked for offset 1 and its first record left is 7.
-    rewind = await _apply(runner, toy.record(7, toy.told(2)), toy.record(11, toy.told(3)), start=1)
+    rewinds = await _apply(runner, toy.record(7, toy.told(2)), toy.record(11, toy.told(3)), start=1)
 
-    assert rewind is None
+    assert rewinds == {}
     assert await _position(db) == 12
     assert await toy.rows(db, "SELECT count(*) FROM balance") == [(3,)]
+
+
+async def test_lists_of_several_partitions_share_one_transaction(db: Database, ledger: toy.Ledger) -> None:
+    rewinds = await _runner(db, ledger).apply(
+        [
+            _fetched(toy.record(0, toy.told(1)), toy.record(1, toy.told(2))),
+            _fetched(toy.record(0, toy.told(3, customer="B")), partition=OTHER),
+            _fetched(toy.record(2, toy.told(4))),
+        ]
+    )
+
+    assert rewinds == {}
+    assert len(ledger.seen) == 1
+    assert await toy.rows(db, "SELECT count(*), max(times) FROM balance") == [(4, 1)]
+    assert await _positions(db) == {PARTITION: 3, OTHER: 1}
+
+
+async def test_a_hole_in_one_partition_does_not_hold_back_another(db: Database, ledger: toy.Ledger) -> None:
+    rewinds = await _runner(db, ledger).apply(
+        [
+            _fetched(toy.record(4, toy.told(1))),
+            _fetched(toy.record(0, toy.told(3, customer="B")), partition=OTHER),
+            _fetched(toy.record(5, toy.told(2))),
+        ]
+    )
+
+    assert rewinds == {PARTITION: 0}
+    assert await toy.rows(db, "SELECT count(*) FROM balance") == [(1,)]
+    assert await _positions(db) == {PARTITION: 0, OTHER: 1}
+
+
+async def test_poison_among_several_partitions_parks_alone_at_its_own_place(db: Database, ledger: toy.Ledger) -> None:
+    bad = toy.told(3, customer="B")
+    ledger.fail_for["F-3"] = ValueError("the handler cannot take it")
+
+    rewinds = await _runner(db, ledger).apply(
+        [
+            _fetched(toy.record(0, toy.told(1)), toy.record(1, toy.told(2))),
+            _fetched(toy.record(0, bad), toy.record(1, toy.told(4, customer="C")), partition=OTHER),
+            _fetched(toy.record(2, toy.told(5))),
+        ]
+    )
+
+    assert rewinds == {}
+    assert await toy.rows(db, 'SELECT partition, "offset" FROM parked') == [(OTHER, 0)]
+    assert await toy.rows(db, "SELECT count(*), max(times) FROM balance") == [(4, 1)]
+    assert await _positions(db) == {PARTITION: 3, OTHER: 2}
 
 
 async def test_records_below_the_position_are_dropped(db: Database, ledger: toy.Ledger) -> None:

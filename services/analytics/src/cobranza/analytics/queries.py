@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Select, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cobranza.analytics.domain.ageing import Ageing, Bucket
+from cobranza.analytics.domain.ageing import Ageing, Bucket, bucket_of
 from cobranza.analytics.tables import customer as customer_table
 from cobranza.analytics.tables import notice, payment, receivable
 from cobranza.chassis.pagination import Keyset, Window
@@ -28,28 +28,37 @@ _ROWS_AT_A_TIME: Final = 2000
 
 
 async def ageing(connection: AsyncConnection, *, company: str, as_of: date) -> list[Ageing]:
-    """Ageing of a company by currency at the end of `as_of`, by value date."""
+    """Ageing of a company by currency at the end of `as_of`, by value date.
+
+    Two small groupings that several processes work on at once are far quicker than one with
+    `count(DISTINCT …)`, which sorts every open receivable in a single one.
+    """
     found: dict[str, Ageing] = {}
-    rows = await connection.execute(
+    by_due_date = await connection.execute(
         text(
-            f"""
-            SELECT currency, {_BUCKET} AS bucket, sum(amount) AS amount, count(*) AS open_count
+            """
+            SELECT currency, due_on, sum(amount) AS amount, count(*) AS open_count
             FROM receivable_balance WHERE company = :company AND from_on <= :as_of AND until_on > :as_of
             GROUP BY 1, 2
-            """  # noqa: S608 - constant
+            """
         ),
         {"company": company, "as_of": as_of},
     )
-    for row in rows:
+    for row in by_due_date:
         entry = found.setdefault(row.currency, Ageing(row.currency))
-        entry.amounts[Bucket(row.bucket)] = int(row.amount)
-        entry.counts[Bucket(row.bucket)] = int(row.open_count)
+        bucket = bucket_of(row.due_on, as_of=as_of)
+        entry.amounts[bucket] += int(row.amount)
+        entry.counts[bucket] += row.open_count
     customers = await connection.execute(
         text(
             """
-            SELECT currency, count(DISTINCT customer) AS customers,
-                count(DISTINCT customer) FILTER (WHERE due_on < :as_of) AS customers_overdue
-            FROM receivable_balance WHERE company = :company AND from_on <= :as_of AND until_on > :as_of GROUP BY 1
+            SELECT currency, count(*) AS customers, count(*) FILTER (WHERE oldest < :as_of) AS customers_overdue
+            FROM (
+                SELECT customer, currency, min(due_on) AS oldest
+                FROM receivable_balance WHERE company = :company AND from_on <= :as_of AND until_on > :as_of
+                GROUP BY 1, 2
+            ) AS owing
+            GROUP BY 1
             """
         ),
         {"company": company, "as_of": as_of},

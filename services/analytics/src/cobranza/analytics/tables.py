@@ -86,6 +86,7 @@ receivable_balance = Table(
     Column("amount", BigInteger, nullable=False),
     PrimaryKeyConstraint("company", "receivable_id", "from_on"),
     Index("receivable_balance_now", "company", "until_on", "from_on"),
+    Index("receivable_balance_of_customer", "company", "customer", "currency", "due_on", "from_on", "until_on"),
 )
 
 credit = Table(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from cobranza.dunning.domain.policy_file import Fault, Items, Node, Place, Scalar, Table, fault_at
+from cobranza.dunning.domain.document import Fault, Items, Node, Place, Scalar, Table, fault_at
 
 MOST_BYTES: Final = 256 * 1024
 _DEEPEST: Final = 12

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import text
@@ -13,12 +13,11 @@ from cobranza.chassis.database import Transaction
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One partition as one consumer reads it; a topic made again has another `topic_id`."""
+class Position:
+    """Where one partition continues; `at_end` says that nothing more was there when it was fetched."""
 
-    consumer: str
-    topic_id: UUID
-    partition: int
+    next_offset: int
+    at_end: bool = False
 
 
 async def start_positions(
@@ -53,27 +52,37 @@ async def start_positions(
     return {row.partition: row.next_offset for row in rows}
 
 
-async def lock_position(tx: Transaction, place: Place) -> int | None:
-    """Lock and return the next offset; this row excludes a zombie worker from the new owner."""
-    result = await tx.execute(
+async def lock_positions(
+    tx: Transaction, *, consumer: str, topic_id: UUID, partitions: Collection[int]
+) -> dict[int, int]:
+    """Lock and return the next offsets; these rows exclude a zombie worker from the new owner."""
+    rows = await tx.execute(
         """
-        SELECT next_offset FROM progress
-        WHERE consumer = :consumer AND topic_id = :topic_id AND partition = :partition FOR UPDATE
+        SELECT partition, next_offset FROM progress
+        WHERE consumer = :consumer AND topic_id = :topic_id AND partition = ANY(CAST(:partitions AS int[]))
+        ORDER BY partition FOR UPDATE
         """,
-        asdict(place),
+        {"consumer": consumer, "topic_id": topic_id, "partitions": sorted(partitions)},
     )
-    return result.scalar_one_or_none()
+    return {row.partition: row.next_offset for row in rows}
 
 
-async def move_position(tx: Transaction, place: Place, *, next_offset: int, at_end: bool) -> None:
-    """Move the position; `at_end` also refreshes the instant at which the consumer was caught up."""
+async def move_positions(tx: Transaction, *, consumer: str, topic_id: UUID, positions: Mapping[int, Position]) -> None:
+    """Move the positions; `at_end` also refreshes the instant at which the consumer was caught up."""
     await tx.execute(
         """
-        UPDATE progress SET next_offset = :next_offset,
-            caught_up_at = CASE WHEN :at_end THEN clock_timestamp() ELSE caught_up_at END
-        WHERE consumer = :consumer AND topic_id = :topic_id AND partition = :partition
+        UPDATE progress SET next_offset = t.o,
+            caught_up_at = CASE WHEN t.e THEN clock_timestamp() ELSE caught_up_at END
+        FROM unnest(CAST(:partitions AS int[]), CAST(:offsets AS bigint[]), CAST(:ends AS boolean[])) AS t(p, o, e)
+        WHERE consumer = :consumer AND topic_id = :topic_id AND partition = t.p
         """,
-        {**asdict(place), "next_offset": next_offset, "at_end": at_end},
+        {
+            "consumer": consumer,
+            "topic_id": topic_id,
+            "partitions": list(positions),
+            "offsets": [position.next_offset for position in positions.values()],
+            "ends": [position.at_end for position in positions.values()],
+        },
     )
 
 

@@ -75,11 +75,11 @@ class Worker:
             loop.add_signal_handler(number, self._stopping.set)
         metrics.BUILD_INFO.info({"version": version("cobranza-chassis"), "service": self._service.name})
         await self._operations.start()
-        if self._streams is not None:
-            await self._streams.start()
         parts = [
             asyncio.create_task(self._relay.run(), name="relay"),
             asyncio.create_task(self._scheduler.run(), name="timers"),
+            # A group takes up to 15 s to settle after a kill; nothing else waits for it.
+            *([asyncio.create_task(self._streams.run(), name="streams")] if self._streams is not None else []),
             asyncio.create_task(self._watch_invariants(), name="invariants"),
             *(asyncio.create_task(self._repeat(job), name=job.name) for job in self._service.jobs(self._context)),
         ]

@@ -6,17 +6,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
+from cobranza.contracts.money import to_decimal
 from cobranza.contracts.reasons import Reason
+from cobranza.dunning.domain.facts import Correction, EffectInForce, Item, Run
 from cobranza.dunning.domain.policy import Step, Tone
 
 Outcome = Literal["act", "wait", "stopped", "skipped", "ended"]
-CaseState = Literal["preventive", "active", "waiting", "held", "ended", "closed"]
-ItemState = Literal["not_due", "grace", "dunnable", "held", "covered"]
+CaseState = Literal["preventive", "active", "waiting", "held", "ended", "handed_over", "closed"]
+ItemState = Literal[
+    "not_due", "grace", "dunnable", "held", "disputed", "planned", "promised", "covered", "suspended", "handed_over"
+]
 
-_NOTHING: Mapping[str, str] = MappingProxyType({})
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
+class Minor(NamedTuple):
+    """An amount among the values of a reason or a gate."""
+
+    amount: int
+    currency: str
+
+
+def shown(value: object) -> str:
+    """A value of a reason or gate as the decision record keeps it."""
+    match value:
+        case date():
+            return value.isoformat()
+        case Minor(amount, currency):
+            return f"{to_decimal(amount, currency):f} {currency}"
+        case None:
+            return "-"
+        case _:
+            return str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,50 +48,68 @@ class Finding:
     """A reason with the values it was found with."""
 
     code: str
-    values: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    values: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
+
+    def as_values(self) -> dict[str, str]:
+        """The values as text."""
+        return {name: shown(value) for name, value in self.values.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(NamedTuple):
     """One condition of a step: what it needs and what was found."""
 
     name: str
-    needed: str
-    found: str
+    needed: object
+    found: object
     ok: bool
 
+    def as_values(self) -> list[object]:
+        """The gate as the decision record keeps it."""
+        return [self.name, shown(self.needed), shown(self.found), self.ok]
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A step that an item could take next, and from which day."""
+
+class Candidate(NamedTuple):
+    """A step that an item could take next, and from which day; None: no day alone brings it."""
 
     step: str
-    on: date
+    on: date | None
     gates: tuple[Gate, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ItemDecision:
     """What was found for one receivable.
 
     Args:
+        claimable: open less what is disputed, planned and promised, in minor units.
         step: the step it moves to today; None when it does not move.
         skipped: the steps it passes over for good, with the reason.
+        busy: the run it is in, until that is answered.
     """
 
-    receivable_id: UUID
-    number: str
+    item: Item
     state: ItemState
-    candidates: tuple[Candidate, ...] = ()
+    claimable: int
+    candidates: list[Candidate] = field(default_factory=list)
     step: Step | None = None
     skipped: tuple[tuple[Step, Reason], ...] = ()
     finding: Finding | None = None
     has_ended: bool = False
+    busy: Run | None = None
+
+    @property
+    def receivable_id(self) -> UUID:
+        """The receivable."""
+        return self.item.receivable_id
+
+    @property
+    def number(self) -> str:
+        """The invoice's number."""
+        return self.item.number
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A receivable that the notice is about; `step` is None when it is listed without moving."""
+class Line(NamedTuple):
+    """A receivable that an action is about; `step` is None when it is listed without moving."""
 
     receivable_id: UUID
     step: Step | None
@@ -75,13 +117,83 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Contact:
-    """The one notice of a decision."""
+class ApprovalAsked:
+    """Who must agree, and until when."""
+
+    role: str
+    on_expiry: Literal["task", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What is done today: a notice, a call, a task or an effect.
+
+    Args:
+        lines: what it is about; of a notice also what is listed without moving.
+        claimed: what its moving and listed receivables are asked for, less credit, in minor units.
+        approval: it is proposed to a person first; None: it is executed.
+        approved_run: number of the run that a person approved.
+        expires_on: last day on which it is of use.
+        charges_interest: interest is charged with it.
+    """
 
     step: Step
-    tone: Tone
     lines: tuple[Line, ...]
-    cash_through: date | None
+    claimed: int
+    expires_on: date
+    tone: Tone | None = None
+    cash_through: date | None = None
+    approval: ApprovalAsked | None = None
+    approved_run: int | None = None
+    charges_interest: bool = False
+
+    @property
+    def moving(self) -> dict[Step, list[UUID]]:
+        """The receivables that move, by the step each moves to."""
+        moved: dict[Step, list[UUID]] = {}
+        for line in self.lines:
+            if line.step is not None:
+                moved.setdefault(line.step, []).append(line.receivable_id)
+        return moved
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A run that is over without having been executed, or that rises to a supervisor."""
+
+    run: Run
+    reason: Reason
+    rises: bool = False
+    asks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Undoing:
+    """An effect that is taken back, at once and without a gate."""
+
+    effect: EffectInForce
+    by: str
+    reason: Literal["settled", "below_materiality"]
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """A notice outside the ladder: the debtor is told of a reversal, or that we were wrong."""
+
+    purpose: Literal["reversal", "correction"]
+    receivable_ids: tuple[UUID, ...]
+    corrections: tuple[Correction, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Something a person is asked to do; the same is asked once."""
+
+    kind: str
+    role: str
+    due_business_days: int
+    reason: Reason
+    receivable_ids: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +214,30 @@ class Decision:
     next_check_on: date | None
     case_state: CaseState
     is_in_window: bool
-    contact: Contact | None = None
+    actions: tuple[Action, ...] = ()
+    closings: tuple[Closing, ...] = ()
+    undoings: tuple[Undoing, ...] = ()
+    tellings: tuple[Telling, ...] = ()
+    askings: tuple[Asking, ...] = ()
 
     @property
     def reason(self) -> str | None:
         """The first reason's code: what the account waits for."""
         return self.reasons[0].code if self.reasons else None
+
+    @property
+    def contact(self) -> Action | None:
+        """The notice that is requested."""
+        return next(
+            (action for action in self.actions if action.step.kind == "notice" and action.approval is None), None
+        )
+
+    @property
+    def changes_facts(self) -> bool:
+        """Whether applying it changes what the next evaluation reads."""
+        return bool(
+            self.actions or self.closings or self.undoings or self.tellings or any(item.skipped for item in self.items)
+        )
 
     @property
     def ended_items(self) -> tuple[UUID, ...]:

@@ -4,21 +4,53 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from types import MappingProxyType
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from cobranza.contracts.money import to_decimal
 from cobranza.contracts.reasons import Reason
 
+RunState = Literal["proposed", "approved", "requested", "sent", "failed", "suppressed", "skipped"]
+Verdict = Literal["matched", "mismatch", "missing"]
+
+#: Runs that are under way: their receivables take no other step.
+UNDER_WAY: Final = frozenset({"proposed", "approved", "requested"})
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A step that was issued for a receivable: the last time, how often, and when it was delivered."""
+
+    on: date
+    times: int = 1
+    delivered_on: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartPayment:
+    """A payment that left something open; amounts in minor units."""
+
+    on: date
+    paid: int
+    before: int
+
+
+_NOTHING_ISSUED: Final[Mapping[str, Issued]] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One open receivable; amounts in minor units.
+    """One receivable with something open; amounts in minor units.
 
     Args:
         level: position of the last step issued for it; 0 when none was.
         passed: position up to which steps were issued or skipped; at least `level`.
+        history: what was issued for it, by step id.
+        reopened_on: when a reversal last reopened it.
+        told_reversal: whether the debtor was told of that.
     """
 
     receivable_id: UUID
@@ -29,6 +61,13 @@ class Item:
     level: int = 0
     passed: int = 0
     last_notice_on: date | None = None
+    issued_on: date | None = None
+    history: Mapping[str, Issued] = _NOTHING_ISSUED
+    payments: tuple[PartPayment, ...] = ()
+    reopened_on: date | None = None
+    told_reversal: bool = True
+    product_line: str | None = None
+    acknowledged: bool | None = None
 
     def __post_init__(self) -> None:
         if self.open <= 0:
@@ -39,11 +78,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Something that suspends contact over whole days, such as a hold.
+    """Something that suspends contact over whole days: a hold, dispute, promise or plan.
 
     Args:
         until_on: last day, inclusive; None: until somebody ends it.
-        receivable_ids: what it stops; empty: the whole account.
+        receivable_ids: what it stops; empty: the whole account, or what `amounts` names.
+        amounts: the part of each receivable it stops, in minor units.
+        stop_id: identity of the hold, dispute, promise or plan.
     """
 
     reason: Reason
@@ -51,33 +92,69 @@ class Stop:
     from_on: date
     until_on: date | None
     receivable_ids: frozenset[UUID] = frozenset()
+    amounts: Mapping[UUID, int] = MappingProxyType({})
+    stop_id: UUID | None = None
 
     def covers(self, receivable_id: UUID) -> bool:
-        """Whether it stops contact about the receivable."""
+        """Whether it stops contact about the receivable, or about a part of it."""
+        if self.amounts:
+            return receivable_id in self.amounts
         return not self.receivable_ids or receivable_id in self.receivable_ids
 
     def is_in_force(self, on: date) -> bool:
         """Whether it stops contact on the day."""
         return self.from_on <= on and (self.until_on is None or on <= self.until_on)
 
+    def stopped(self, item: Item) -> int:
+        """The part of an item it stops, in minor units, at most what is open."""
+        if self.amounts:
+            return min(item.open, self.amounts.get(item.receivable_id, 0))
+        return item.open if self.covers(item.receivable_id) else 0
+
 
 @dataclass(frozen=True, slots=True)
-class OpenRun:
-    """A step run that was requested and is not answered yet."""
+class Run:
+    """The last execution of a step for the case, and how it stands.
+
+    Args:
+        notice: step and number of the notice that carries it.
+        expires_on: last day on which it may still be executed or decided.
+        has_risen: whether it went to a supervisor, being late.
+        attempts: calls made so far.
+    """
+
+    step: str
+    number: int
+    state: RunState
+    receivable_ids: frozenset[UUID]
+    kind: str = "notice"
+    notice: tuple[str, int] | None = None
+    tone: str | None = None
+    expires_on: date | None = None
+    answered_on: date | None = None
+    reason: str | None = None
+    facts_hash: str = ""
+    has_risen: bool = False
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EffectInForce:
+    """An effect that was done and can be taken back."""
 
     step: str
     run: int
-    expires_on: date
+    effect: str
+    receivable_ids: frozenset[UUID]
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedRun:
-    """The last run of a step that did not reach the debtor; the same facts ask again from `retry_on` only."""
+class Correction:
+    """The debtor was told something that turned out wrong and is to be told so."""
 
-    step: str
-    reason: str
-    retry_on: date
-    facts_hash: str
+    reason: Literal["paid_before", "replaced", "cancelled"]
+    receivable_id: UUID
+    on: date
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +165,28 @@ class CashNeed:
 
 
 @dataclass(frozen=True, slots=True)
+class Debtor:
+    """What conditions ask of the customer; None: not known.
+
+    Args:
+        since: customer since that day.
+        broken_promises: in the last 12 months.
+        revision: of the customer's data; a new address is a changed fact.
+    """
+
+    segment: str | None = None
+    risk: str | None = None
+    country: str | None = None
+    language: str | None = None
+    tags: frozenset[str] = frozenset()
+    protected_party: str | None = None
+    since: date | None = None
+    broken_promises: int = 0
+    reachable: bool | None = None
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AccountFacts:
     """All that one evaluation reads: one debtor of one company in one currency.
 
@@ -95,8 +194,14 @@ class AccountFacts:
         items: open receivables only, in any order.
         unapplied: the customer's unapplied credit in the currency, minor units.
         heard_tone: the hardest tone the open case has heard.
+        contacts: days of the contacts in the last two years.
+        runs: the last run of each step of the open case.
         cash: None where the company states no cash watermark.
-        customer_revision: of the customer's data; a new address is a changed fact.
+        control: what the last control total said; None: none was ever stated.
+        handed_over: receivables that an agency or lawyer collects.
+        unidentified: amounts of receipts whose payer is not known, minor units.
+        evidence: documents at hand for a hand-over.
+        evaluated_on: the last evaluation before this one.
     """
 
     currency: str
@@ -104,12 +209,19 @@ class AccountFacts:
     unapplied: int = 0
     last_contact_on: date | None = None
     heard_tone: str | None = None
+    contacts: tuple[date, ...] = ()
     stops: tuple[Stop, ...] = ()
-    open_run: OpenRun | None = None
-    refused: tuple[RefusedRun, ...] = ()
+    runs: tuple[Run, ...] = ()
+    effects: tuple[EffectInForce, ...] = ()
+    corrections: tuple[Correction, ...] = ()
     cash: CashNeed | None = None
+    control: Verdict | None = None
     start_on: date | None = None
-    customer_revision: int = 0
+    debtor: Debtor = Debtor()
+    handed_over: frozenset[UUID] = frozenset()
+    unidentified: frozenset[int] = frozenset()
+    evidence: frozenset[str] = frozenset()
+    evaluated_on: date | None = None
 
     def digest(self) -> str:
         """SHA-256 of what a contact would depend on, the same in whatever order it is known.
@@ -118,13 +230,24 @@ class AccountFacts:
         """
         items = sorted(
             f"{item.receivable_id}|{item.due_on}|{item.issued}|{item.open}|{item.level}|{item.last_notice_on}"
+            f"|{item.reopened_on}|{item.product_line}|{item.acknowledged}|{len(item.payments)}"
             for item in self.items
         )
         stops = sorted(
             f"{stop.reason}|{stop.kind}|{stop.from_on}|{stop.until_on}|{sorted(map(str, stop.receivable_ids))}"
+            f"|{sorted((str(receivable), amount) for receivable, amount in stop.amounts.items())}"
             for stop in self.stops
         )
-        rest = f"{self.unapplied}|{self.last_contact_on}|{self.heard_tone}|{self.start_on}|{self.customer_revision}"
+        known = self.debtor
+        rest = "|".join(
+            str(value)
+            for value in (
+                self.unapplied, self.last_contact_on, self.heard_tone, self.start_on, known.revision, known.segment,
+                known.risk, known.language, sorted(known.tags), known.protected_party, known.broken_promises,
+                known.reachable, self.control, sorted(map(str, self.handed_over)), sorted(self.unidentified),
+                sorted(self.evidence),
+            )
+        )  # fmt: skip
         return hashlib.sha256("\n".join((self.currency, rest, *items, "-", *stops)).encode()).hexdigest()
 
     def as_values(self) -> Mapping[str, object]:
@@ -134,30 +257,49 @@ class AccountFacts:
             "last_contact_on": _text(self.last_contact_on),
             "heard_tone": self.heard_tone,
             "cash_known_through": _text(self.cash.known_through) if self.cash is not None else None,
+            "control": self.control,
             "start_on": _text(self.start_on),
-            "items": [
-                {
-                    "receivable_id": str(item.receivable_id),
-                    "number": item.number,
-                    "due_on": item.due_on.isoformat(),
-                    "issued": self._amount(item.issued),
-                    "open": self._amount(item.open),
-                    "level": item.level,
-                    "last_notice_on": _text(item.last_notice_on),
-                }
-                for item in self.items
-            ],
-            "stops": [
-                {
-                    "reason": stop.reason.value,
-                    "kind": stop.kind,
-                    "from_on": stop.from_on.isoformat(),
-                    "until_on": _text(stop.until_on),
-                    "receivable_ids": sorted(map(str, stop.receivable_ids)),
-                }
-                for stop in self.stops
-            ],
+            "debtor": {
+                "segment": self.debtor.segment,
+                "risk": self.debtor.risk,
+                "country": self.debtor.country,
+                "language": self.debtor.language,
+                "tags": sorted(self.debtor.tags),
+                "protected_party": self.debtor.protected_party,
+                "broken_promises": self.debtor.broken_promises,
+                "reachable": self.debtor.reachable,
+            },
+            "items": [self._item_values(item) for item in self.items],
+            "stops": [self._stop_values(stop) for stop in self.stops],
         }
+
+    def _item_values(self, item: Item) -> dict[str, Any]:
+        values: dict[str, Any] = {
+            "receivable_id": str(item.receivable_id),
+            "number": item.number,
+            "due_on": item.due_on.isoformat(),
+            "issued": self._amount(item.issued),
+            "open": self._amount(item.open),
+            "level": item.level,
+            "last_notice_on": _text(item.last_notice_on),
+        }
+        if item.reopened_on is not None:
+            values["reopened_on"] = item.reopened_on.isoformat()
+        if item.history:
+            values["issued_steps"] = {step: done.on.isoformat() for step, done in item.history.items()}
+        return values
+
+    def _stop_values(self, stop: Stop) -> dict[str, Any]:
+        values: dict[str, Any] = {
+            "reason": stop.reason.value,
+            "kind": stop.kind,
+            "from_on": stop.from_on.isoformat(),
+            "until_on": _text(stop.until_on),
+            "receivable_ids": sorted(map(str, stop.receivable_ids)),
+        }
+        if stop.amounts:
+            values["amounts"] = {str(receivable): self._amount(minor) for receivable, minor in stop.amounts.items()}
+        return values
 
     def _amount(self, minor: int) -> str:
         return format(to_decimal(minor, self.currency), "f")

@@ -1,4 +1,4 @@
-"""One fetched list becomes one transaction: position, inbox, versions, effect and outbox together."""
+"""What was fetched becomes one transaction: positions, inbox, versions, effect and outbox together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import json
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 from uuid import UUID, uuid5
@@ -59,11 +59,17 @@ class KafkaRecord(Protocol):
         """The event's attributes in binary mode."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rewind:
-    """There is a hole below the list: nothing was applied, fetch again from `offset`."""
+class FetchedList(list[KafkaRecord]):
+    """The records of one partition as one fetch returned them, in offset order, never empty."""
 
-    offset: int
+    __slots__ = ("end_offset", "fetched_from", "partition")
+
+    def __init__(self, records: Iterable[KafkaRecord], *, partition: int, fetched_from: int, end_offset: int) -> None:
+        """Args: `fetched_from` is the offset asked for; compaction may begin the list later."""
+        super().__init__(records)
+        self.partition = partition
+        self.fetched_from = fetched_from
+        self.end_offset = end_offset
 
 
 @dataclass(slots=True)
@@ -71,12 +77,23 @@ class _Input:
     """One record on its way: raw, and decoded or faulty."""
 
     record: KafkaRecord
+    partition: int
     event: Event | None = None
     fault: Exception | None = None
     skipped: str | None = None
     body: bytes | None = None
     key: str = ""
     event_id: UUID = field(default=UUID(int=0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A contiguous stretch of one partition; `start` is the first offset it answers for."""
+
+    partition: int
+    inputs: Sequence[_Input]
+    start: int
+    end_offset: int
 
 
 class Breaker:
@@ -133,37 +150,36 @@ class BatchRunner:
         metrics.EVENTS_CONSUMED.labels(topic=agent.topic, event_type="unknown", outcome="skipped")
         metrics.EVENTS_SUSPECT.labels(topic=agent.topic)
 
-    async def apply(
-        self,
-        records: Sequence[KafkaRecord],
-        *,
-        partition: int,
-        fetched_from: int,
-        end_offset: int,
-    ) -> Rewind | None:
-        """Apply a contiguous list; returns when every record is applied, stale, parked or skipped.
+    async def apply(self, lists: Sequence[FetchedList]) -> dict[int, int]:
+        """Apply lists of one or several partitions; returns when every record is applied, stale, parked or skipped.
 
-        Transient faults are waited out here without limit. A record that a handler or the database
-        refuses is found by bisecting in offset order and parked.
+        Lists of one partition stand in offset order. Transient faults are waited out here without limit. A record
+        that a handler or the database refuses is found by bisecting and parked.
 
         Returns:
-            `Rewind` when records below `fetched_from` were never applied.
+            Where to fetch again, by partition: records below the list were never applied, so nothing of it was.
         """
         started = clock.monotonic()
-        inputs = [self._decode(record, partition) for record in records]
-        rewind = await self._apply_part(inputs, partition=partition, start=fetched_from, end_offset=end_offset)
-        if rewind is None:
-            metrics.EVENT_BATCH_SECONDS.labels(topic=self._agent.topic).observe(clock.monotonic() - started)
-            metrics.EVENT_BATCH_SIZE.labels(topic=self._agent.topic).observe(len(records))
-        return rewind
+        parts = [
+            _Part(
+                fetched.partition,
+                [self._decode(record, fetched.partition) for record in fetched],
+                fetched.fetched_from,
+                fetched.end_offset,
+            )
+            for fetched in lists
+        ]
+        rewinds = await self._apply_parts(parts)
+        metrics.EVENT_BATCH_SECONDS.labels(topic=self._agent.topic).observe(clock.monotonic() - started)
+        metrics.EVENT_BATCH_SIZE.labels(topic=self._agent.topic).observe(sum(map(len, lists)))
+        return rewinds
 
-    async def _apply_part(
-        self, inputs: Sequence[_Input], *, partition: int, start: int, end_offset: int
-    ) -> Rewind | None:
+    async def _apply_parts(self, parts: Sequence[_Part]) -> dict[int, int]:
+        only = parts[0].inputs[0] if len(parts) == 1 and len(parts[0].inputs) == 1 else None
         tries = waits = 0
         while True:
             try:
-                return await self._transact(inputs, partition=partition, start=start, end_offset=end_offset)
+                return await self._transact(parts)
             except Exception as error:  # noqa: BLE001
                 # One of the three broad catches of the chassis: an exception that left here would
                 # be acknowledged by Faust and its events lost.
@@ -181,12 +197,12 @@ class BatchRunner:
                             waits=waits,
                         )
                     await self._pause(wait)
-                    if waits > len(RETRY_WAITS_SECONDS) and await self._told_to_park(partition):
-                        if len(inputs) > 1:
-                            return await self._bisect(inputs, partition=partition, start=start, end_offset=end_offset)
-                        inputs[0].fault = error
-                elif len(inputs) > 1:
-                    return await self._bisect(inputs, partition=partition, start=start, end_offset=end_offset)
+                    if waits > len(RETRY_WAITS_SECONDS) and await self._told_to_park(parts):
+                        if only is None:
+                            return await self._bisect(parts)
+                        only.fault = error
+                elif only is None:
+                    return await self._bisect(parts)
                 elif (
                     tries < len(RETRY_WAITS_SECONDS)
                     and not is_refused_by_database(error)
@@ -198,29 +214,29 @@ class BatchRunner:
                     logger().error(
                         "event refused by its handler",
                         topic=self._agent.topic,
-                        partition=partition,
-                        offset=inputs[0].record.offset,
-                        event_id=str(inputs[0].event_id),
+                        partition=only.partition,
+                        offset=only.record.offset,
+                        event_id=str(only.event_id),
                         exc_info=True,
                     )
-                    inputs[0].fault = error
+                    only.fault = error
 
-    async def _told_to_park(self, partition: int) -> bool:
-        """Has an operator said, in the last hour, that this partition's stuck event be parked?"""
+    async def _told_to_park(self, parts: Sequence[_Part]) -> bool:
+        """Has an operator said, in the last hour, that the stuck event of one of these partitions be parked?"""
         try:
             async with self._database.transaction() as tx:
                 rows = await tx.execute(
                     """
-                    SELECT 1 FROM operator_action WHERE verb = 'park-now' AND subject = :subject
-                        AND done_at > clock_timestamp() - interval '1 hour'
+                    SELECT 1 FROM unnest(CAST(:partitions AS int[])) AS t(partition)
+                    JOIN operator_action ON verb = 'park-now' AND subject = :topic || '/' || t.partition
+                    WHERE done_at > clock_timestamp() - interval '1 hour'
                         AND NOT EXISTS (SELECT 1 FROM parked p WHERE p.consumer = :consumer AND p.topic = :topic
-                            AND p.partition = :partition AND p.parked_at > done_at)
+                            AND p.partition = t.partition AND p.parked_at > done_at)
                     """,
                     {
-                        "subject": f"{self._agent.topic}/{partition}",
                         "consumer": self._consumer,
                         "topic": self._agent.topic,
-                        "partition": partition,
+                        "partitions": [part.partition for part in parts],
                     },
                 )
                 return rows.first() is not None
@@ -229,21 +245,21 @@ class BatchRunner:
                 return False
             raise
 
-    async def _bisect(self, inputs: Sequence[_Input], *, partition: int, start: int, end_offset: int) -> Rewind | None:
-        middle = len(inputs) // 2
-        first, second = inputs[:middle], inputs[middle:]
-        rewind = await self._apply_part(first, partition=partition, start=start, end_offset=end_offset)
-        if rewind is not None:
-            return rewind
-        return await self._apply_part(
-            second,
-            partition=partition,
-            start=first[-1].record.offset + 1,
-            end_offset=end_offset,
-        )
+    async def _bisect(self, parts: Sequence[_Part]) -> dict[int, int]:
+        if len(parts) > 1:
+            middle = len(parts) // 2
+            first, second = parts[:middle], parts[middle:]
+        else:
+            (part,) = parts
+            middle = len(part.inputs) // 2
+            before, after = part.inputs[:middle], part.inputs[middle:]
+            first = [_Part(part.partition, before, part.start, part.end_offset)]
+            second = [_Part(part.partition, after, before[-1].record.offset + 1, part.end_offset)]
+        # A partition to be rewound by the first half shows the same hole to the second.
+        return {**await self._apply_parts(first), **await self._apply_parts(second)}
 
     def _decode(self, record: KafkaRecord, partition: int) -> _Input:
-        item = _Input(record)
+        item = _Input(record, partition)
         try:
             decoded = decode(
                 record.key,
@@ -276,48 +292,58 @@ class BatchRunner:
             item.key = _readable_key(record.key)
         return item
 
-    async def _transact(
-        self, inputs: Sequence[_Input], *, partition: int, start: int, end_offset: int
-    ) -> Rewind | None:
-        place = inbox.Place(self._consumer, self._topic_id(), partition)
+    async def _transact(self, parts: Sequence[_Part]) -> dict[int, int]:
         outcomes: dict[tuple[str, str], int] = {}
+        rewinds: dict[int, int] = {}
+        fresh: list[_Input] = []
+        moved: dict[int, inbox.Position] = {}
+        topic_id = self._topic_id()
         async with self._database.transaction_of(BatchTransaction, Cause.command()) as tx:
-            next_offset = await inbox.lock_position(tx, place)
-            if next_offset is None or start > next_offset:
-                return Rewind(next_offset if next_offset is not None else 0)
-            fresh_inputs = [item for item in inputs if item.record.offset >= next_offset]
-            for item in inputs[: len(inputs) - len(fresh_inputs)]:
-                _count(outcomes, item, "duplicate")
-            if not fresh_inputs:
-                return None
-            await self._apply_fresh(tx, fresh_inputs, partition=partition, outcomes=outcomes)
-            following = fresh_inputs[-1].record.offset + 1
-            await inbox.move_position(tx, place, next_offset=following, at_end=following >= end_offset)
-        self._after_commit(fresh_inputs, outcomes)
-        return None
+            positions = await inbox.lock_positions(
+                tx, consumer=self._consumer, topic_id=topic_id, partitions={part.partition for part in parts}
+            )
+            for part in parts:
+                position = positions.get(part.partition)
+                if position is None or part.start > position:
+                    rewinds[part.partition] = position or 0
+                    continue
+                for item in part.inputs:
+                    if item.record.offset < position:
+                        _count(outcomes, item, "duplicate")
+                    else:
+                        fresh.append(item)
+                following = part.inputs[-1].record.offset + 1
+                if following > position:
+                    positions[part.partition] = following
+                    moved[part.partition] = inbox.Position(following, at_end=following >= part.end_offset)
+            if not fresh:
+                return rewinds
+            await self._apply_fresh(tx, fresh, outcomes=outcomes)
+            await inbox.move_positions(tx, consumer=self._consumer, topic_id=topic_id, positions=moved)
+        self._after_commit(fresh, outcomes)
+        return rewinds
 
     async def _apply_fresh(
         self,
         tx: BatchTransaction,
         inputs: Sequence[_Input],
         *,
-        partition: int,
         outcomes: dict[tuple[str, str], int],
     ) -> None:
         blocked: set[str] = set()
         if not self._agent.is_ingress:
             keys = {item.key for item in inputs if item.event is not None or item.fault is not None}
             blocked = await inbox.parked_keys(tx, consumer=self._consumer, keys=list(keys))
-        unseen = await self._unseen(tx, inputs, partition=partition, outcomes=outcomes)
+        unseen = await self._unseen(tx, inputs, outcomes=outcomes)
         ready: list[_Input] = []
         for item in unseen:
             if item.fault is not None:
-                await self._park(tx, item, partition=partition, state="poison", error=item.fault)
+                await self._park(tx, item, state="poison", error=item.fault)
                 _count(outcomes, item, "parked")
                 if not self._agent.is_ingress:
                     blocked.add(item.key)
             elif item.key in blocked:
-                await self._park(tx, item, partition=partition, state="behind", error=None)
+                await self._park(tx, item, state="behind", error=None)
                 _count(outcomes, item, "parked")
             else:
                 ready.append(item)
@@ -329,7 +355,7 @@ class BatchRunner:
         for item in current:
             if item.event_id in refused:
                 _, error, state = refused[item.event_id]
-                await self._park(tx, item, partition=partition, state=state, error=error)
+                await self._park(tx, item, state=state, error=error)
                 item.fault = error
                 _count(outcomes, item, "parked")
             else:
@@ -340,7 +366,6 @@ class BatchRunner:
         tx: BatchTransaction,
         inputs: Sequence[_Input],
         *,
-        partition: int,
         outcomes: dict[tuple[str, str], int],
     ) -> list[_Input]:
         """Insert ids into the inbox; park the same id with another body, drop plain repeats."""
@@ -372,7 +397,7 @@ class BatchRunner:
                     "/id",
                     "an event with this source and id but another body was already received",
                 )
-                await self._park(tx, item, partition=partition, state="conflict", error=error)
+                await self._park(tx, item, state="conflict", error=error)
                 item.fault = error
                 _count(outcomes, item, "parked")
             else:
@@ -420,7 +445,6 @@ class BatchRunner:
         tx: BatchTransaction,
         item: _Input,
         *,
-        partition: int,
         state: Literal["poison", "behind", "conflict"],
         error: Exception | None,
     ) -> None:
@@ -437,7 +461,7 @@ class BatchRunner:
                 "event_id": item.event_id,
                 "topic": self._agent.topic,
                 "topic_id": self._topic_id(),
-                "partition": partition,
+                "partition": item.partition,
                 "offset": item.record.offset,
                 "raw_key": item.record.key,
                 "raw_headers": _headers_text(item.record.headers),
@@ -458,7 +482,7 @@ class BatchRunner:
             logger().warning(
                 "event parked",
                 topic=self._agent.topic,
-                partition=partition,
+                partition=item.partition,
                 offset=item.record.offset,
                 event_id=str(item.event_id),
                 state=state,

@@ -9,25 +9,13 @@ does not promise; tests/unit/test_streams_transport.py names each of them and fa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
 
-
-class FetchedList(list[Any]):
-    """The records of one partition as one fetch returned them, in offset order, never empty."""
-
-    __slots__ = ("end_offset", "fetched_from", "partition", "topic")
-
-    def __init__(self, records: Iterable[Any], *, tp: TP, fetched_from: int, end_offset: int) -> None:
-        """Args: `fetched_from` is the offset asked for; compaction may begin the list later."""
-        super().__init__(records)
-        self.topic = tp.topic
-        self.partition = tp.partition
-        self.fetched_from = fetched_from
-        self.end_offset = end_offset
+from cobranza.chassis.streams.batch import FetchedList
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -54,7 +42,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 end = consumer.highwater(tp)
                 lists[tp] = FetchedList(
                     records,
-                    tp=TP(tp.topic, tp.partition),
+                    partition=tp.partition,
                     fetched_from=start,
                     end_offset=end if end is not None else records[-1].offset + 1,
                 )
@@ -119,11 +107,11 @@ class Consumer(driver.Consumer):
                 if not records:
                     continue
                 generation = self.app.consumer_generation_id
-                for fetched in records.values():
+                for tp, fetched in records.items():
                     if not self.flow_active or generation != self.app.consumer_generation_id:
                         # The rebalance in progress ends with a seek to our positions.
                         break
-                    await self._deliver(cast("FetchedList", fetched), fetcher, generation)
+                    await self._deliver(TP(tp.topic, tp.partition), cast("FetchedList", fetched), fetcher, generation)
         except self.consumer_stopped_errors:
             if not self.transport.app.should_stop:
                 raise
@@ -132,9 +120,8 @@ class Consumer(driver.Consumer):
             if not (self.transport.app.should_stop or self.app.rebalancing):
                 raise
 
-    async def _deliver(self, fetched: FetchedList, fetcher: Any, generation: int) -> None:
-        tp = TP(fetched.topic, fetched.partition)
-        last = fetched[-1]
+    async def _deliver(self, tp: TP, fetched: FetchedList, fetcher: Any, generation: int) -> None:
+        last: Any = fetched[-1]
         topics: Any = self.app.topics
         value: Any = fetched
         for channel in list(topics._tp_index[tp]):

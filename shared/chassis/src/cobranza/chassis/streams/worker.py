@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import threading
@@ -20,8 +21,7 @@ from cobranza.chassis.database import Database, is_transient
 from cobranza.chassis.logs import logger
 from cobranza.chassis.outbox import Cause
 from cobranza.chassis.streams.agent import Agent
-from cobranza.chassis.streams.batch import BatchRunner
-from cobranza.chassis.streams.transport import FetchedList
+from cobranza.chassis.streams.batch import BatchRunner, FetchedList
 
 #: How often an idle worker refreshes "caught up", looks for holes at a log's end and for breakers.
 TICK_SECONDS: Final = 10.0
@@ -29,6 +29,8 @@ TICK_SECONDS: Final = 10.0
 MOST_COORDINATOR_ERRORS: Final = 5
 #: Allocations between two looks for cyclic garbage: a batch makes tens of thousands of objects and no cycles.
 _GC_THRESHOLD: Final = 50_000
+#: A batch gathers lists until it holds this many records.
+MOST_RECORDS: Final = 1000
 #: The watchdog's limits: no turn of the loop; lag without an ended attempt; outside a stable group.
 LOOP_SILENT_SECONDS: Final = 60.0
 NO_PROGRESS_SECONDS: Final = 60.0
@@ -36,6 +38,7 @@ UNSTABLE_GROUP_SECONDS: Final = 120.0
 #: A second seek to the same place within this time would only repeat the first.
 _SEEK_AGAIN_SECONDS: Final = 5.0
 _EXIT_RUNTIME_ERROR: Final = 70
+_STOP_SECONDS: Final = 20.0
 _A_MINUTE: Final = 60.0
 
 
@@ -64,6 +67,7 @@ class StreamWorker:
         self._lagging = False
         self._busy = 0
         self._stopping = False
+        self._started = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped: set[str] = set()
         self._suspected: dict[TP, int] = {}
@@ -96,7 +100,7 @@ class StreamWorker:
             broker_heartbeat_interval=3,
             broker_rebalance_timeout=30,
             broker_commit_interval=1.0,
-            broker_max_poll_records=1000,
+            broker_max_poll_records=MOST_RECORDS,
             stream_buffer_maxsize=16,
             consumer_auto_offset_reset="earliest",
             consumer_group_instance_id=instance,
@@ -120,9 +124,12 @@ class StreamWorker:
 
     def _agent_body(self, topic: str) -> Any:
         async def consume(stream: Any) -> None:
-            async for batch in stream:
+            async for fetched in stream:
+                waiting = _take_waiting(stream.channel.queue, most=MOST_RECORDS - len(fetched))
                 try:
-                    await self._consume(topic, batch)
+                    await self._consume(topic, [fetched, *(event.value for event in waiting)])
+                    for event in waiting:
+                        event.ack()
                 except asyncio.CancelledError:
                     raise
                 except BaseException:  # noqa: BLE001 - an exception out of here would be acknowledged
@@ -130,22 +137,17 @@ class StreamWorker:
 
         return consume
 
-    async def _consume(self, topic: str, batch: FetchedList) -> None:
+    async def _consume(self, topic: str, lists: Sequence[FetchedList]) -> None:
         runner = self._runners[topic]
         self._busy += 1
         try:
             await self._wait_while_stopped(topic, runner)
             if self._stopping:
                 return
-            rewind = await runner.apply(
-                batch,
-                partition=batch.partition,
-                fetched_from=batch.fetched_from,
-                end_offset=batch.end_offset,
-            )
-            if rewind is not None:
-                await self._rewind(TP(topic, batch.partition), rewind.offset)
-            elif (reason := runner.breaker.reason) is not None:
+            rewinds = await runner.apply(lists)
+            for partition, offset in rewinds.items():
+                await self._rewind(TP(topic, partition), offset)
+            if (reason := runner.breaker.reason) is not None:
                 await self._stop_consumer(topic, reason)
         finally:
             self._busy -= 1
@@ -174,11 +176,19 @@ class StreamWorker:
         await self._app.consumer.seek(tp, offset)
 
     async def _skip_gone(self, tp: TP, earliest: int) -> None:
-        place = inbox.Place(self._service, self._topic_ids[tp.topic], tp.partition)
+        topic_id = self._topic_ids[tp.topic]
         async with self._database.transaction(Cause.command()) as tx:
-            current = await inbox.lock_position(tx, place)
+            positions = await inbox.lock_positions(
+                tx, consumer=self._service, topic_id=topic_id, partitions=[tp.partition]
+            )
+            current = positions.get(tp.partition)
             if current is not None and current < earliest:
-                await inbox.move_position(tx, place, next_offset=earliest, at_end=False)
+                await inbox.move_positions(
+                    tx,
+                    consumer=self._service,
+                    topic_id=topic_id,
+                    positions={tp.partition: inbox.Position(earliest)},
+                )
                 await tx.execute(
                     "INSERT INTO operator_action (actor, verb, subject, reason) VALUES ('runtime', 'gap', :subject, :reason)",
                     {
@@ -259,22 +269,32 @@ class StreamWorker:
 
     # Life of the worker
 
+    async def run(self) -> None:
+        """Join the group and consume until stopped."""
+        await self.start()
+        while not self._stopping:  # noqa: ASYNC110 - a stop takes longer than this anyway
+            await asyncio.sleep(0.1)
+
     async def start(self) -> None:
-        """Join the group and consume; returns once the application runs."""
+        """Join the group and consume; returns once the group has settled."""
         gc.set_threshold(_GC_THRESHOLD)
         await self._read_stops()
         await self._app.start()
         self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._beat())]
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        self._started.set()
 
     async def stop(self) -> None:
         """Finish or roll back the batches in work, commit offsets, leave the group; 20 s at most."""
         if self._stopping:
             return
+        deadline = clock.monotonic() + _STOP_SECONDS
+        with contextlib.suppress(TimeoutError):
+            # A group that is settling is left when it has settled: Faust cannot be stopped half started.
+            await asyncio.wait_for(self._started.wait(), timeout=_STOP_SECONDS)
         self._stopping = True
         for task in self._tasks:
             task.cancel()
-        deadline = clock.monotonic() + 20
         consumer = self._app.consumer
         consumer.stop_flow()
         while self._busy and clock.monotonic() < deadline:  # noqa: ASYNC110 - bounded, at the very end
@@ -378,6 +398,20 @@ class StreamWorker:
                 end_process("there is lag and nothing moves")
             if now - self._stable_since > UNSTABLE_GROUP_SECONDS:
                 end_process("outside a stable consumer group")
+
+
+def _take_waiting(queue: Any, *, most: int) -> list[Any]:
+    """The fetched lists that already wait behind the one just taken, up to `most` records more.
+
+    They share its transaction: under load a batch grows to what arrived during the one before, over all
+    partitions, instead of paying a commit for each partition's few records.
+    """
+    taken: list[Any] = []
+    while most > 0 and not queue.empty():
+        event = queue.get_nowait()
+        taken.append(event)
+        most -= len(event.value)
+    return taken
 
 
 def end_process(reason: str) -> None:
