@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -30,11 +31,12 @@ async def _relay(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
 
 
 async def _ageing(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
-    return await ageing.measure(directory, receivables=20_000 if quick else 1_000_000)
+    return await ageing.measure(directory, receivables=20_000 if quick else 1_000_000, rounds=1 if quick else 7)
 
 
 async def _running(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
-    return await running.measure(directory, http_seconds=2 if quick else 20, stream_seconds=3 if quick else 60)
+    rounds, http_seconds, stream_seconds = (1, 2, 3) if quick else (3, 10, 20)
+    return await running.measure(directory, rounds=rounds, http_seconds=http_seconds, stream_seconds=stream_seconds)
 
 
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
@@ -58,6 +60,7 @@ def main() -> int:
         say(f"{name:<14} {value}")
     found: list[Figure] = []
     failed = []
+    started = time.perf_counter()
     for name in options.only or BENCHMARKS:
         say(f"— {name}")
         state = directory / name
@@ -72,6 +75,7 @@ def main() -> int:
             for figure in figures:
                 say(f"  {figure}")
             shutil.rmtree(state, ignore_errors=True)
+    say(f"— took {time.perf_counter() - started:.0f} s; every figure is the median of its rounds")
     if options.out:
         told = {"machine": machine, "quick": options.quick, "figures": [figure.told() for figure in found]}
         options.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

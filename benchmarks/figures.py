@@ -27,7 +27,7 @@ class WrongTotalsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number; `against` names what it is compared with, `ratio` is value / the other's value."""
+    """The median of several rounds; `against` names what it is compared with, `ratio` is value / the other's value."""
 
     name: str
     value: float
@@ -42,7 +42,7 @@ class Figure:
 
     def __str__(self) -> str:
         against = "" if self.ratio is None else f"   {self.ratio:.2f} of {self.against}"
-        spread = f"   rounds {', '.join(f'{r:,.0f}' for r in self.rounds)}" if len(self.rounds) > 1 else ""
+        spread = f"   median of {len(self.rounds)}: {', '.join(f'{r:,.4g}' for r in self.rounds)}"
         return f"{self.name:<58} {self.value:>12,.1f} {self.unit:<12}{against}{spread}"
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
 import httpx
 import psutil
-from figures import Figure, WrongTotalsError, percentile, say
+from figures import Figure, WrongTotalsError, median, percentile, say
 from kafka import KafkaProducer
 from payments_workload import COMPANY, STRUCTURED, connect, major
 
@@ -30,20 +32,34 @@ _LONGEST_SECONDS: Final = 60.0
 _PROGRAMS: Final = ("postgres", "kafka", "mailbox", "api", *(f"{service}-worker" for service in SERVICES))
 
 
-async def measure(directory: Path, *, http_seconds: int, stream_seconds: int) -> list[Figure]:
+async def measure(directory: Path, *, rounds: int, http_seconds: int, stream_seconds: int) -> list[Figure]:
+    """Every figure once a round, in turn, so that a neighbour's load meets all of them; the medians of the rounds."""
+    found: dict[str, list[Figure]] = {}
+    for number in range(rounds):
+        state = directory / str(number + 1)
+        for figure in await _round(state, http_seconds=http_seconds, stream_seconds=stream_seconds):
+            found.setdefault(figure.name, []).append(figure)
+        shutil.rmtree(state)
+        say(f"  round {number + 1} {', '.join(f'{figures[-1].value:.0f}' for figures in found.values())}")
+    return [
+        replace(figures[0], value=median([f.value for f in figures]), rounds=[f.value for f in figures])
+        for figures in found.values()
+    ]
+
+
+async def _round(state: Path, *, http_seconds: int, stream_seconds: int) -> list[Figure]:
     """Start cold, stop, start warm, then put load on it from outside."""
     started = time.perf_counter()
-    async with _platform(directory) as platform:
+    async with _platform(state) as platform:
         await _start(platform)
         cold = time.perf_counter() - started
     started = time.perf_counter()
-    async with _platform(directory) as platform:
+    async with _platform(state) as platform:
         await _start(platform)
         figures = [
             Figure("start to ready: cold", cold, "s"),
             Figure("start to ready: warm", time.perf_counter() - started, "s"),
         ]
-        say("  running")
         load = Load(platform)
         figures += await load.invoices(http_seconds * REQUESTS_PER_SECOND)
         figures += await load.permits(http_seconds * REQUESTS_PER_SECOND)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 
+from pydantic_core import to_json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -117,7 +117,7 @@ def row(payload: Payload, *, service: str, sequence: int, cause: Cause, expires_
         type=payload.TYPE,
         subject=subject,
         sequence=sequence,
-        headers=json.dumps([[name, value.decode()] for name, value in record.headers]),
+        headers=to_json([[name, value.decode()] for name, value in record.headers]).decode(),
         value=record.value,
         occurred_at=occurred_at,
     )

@@ -193,8 +193,9 @@ def encode(envelope: Envelope[Payload]) -> Record:
         EnvelopeError: the data is larger than ``MAX_BYTES``.
     """
     value = _json_of(envelope.data)
-    headers = [(f"ce_{name}", text.encode()) for name, text in _attributes_of(envelope).items()]
-    return Record(envelope.key.encode(), (("content-type", BINARY.encode()), *headers), value)
+    attributes = _attributes_of(envelope)
+    headers = [(f"ce_{name}", text.encode()) for name, text in attributes.items()]
+    return Record(attributes["partitionkey"].encode(), (("content-type", BINARY.encode()), *headers), value)
 
 
 def encode_structured(envelope: Envelope[Payload]) -> bytes:

@@ -1,5 +1,6 @@
 """Identifiers and the pure functions that derive them, so that a repeat gives the same id."""
 
+from hashlib import sha1
 from typing import NewType
 from uuid import UUID, uuid5
 
@@ -50,27 +51,27 @@ def partition_key(company: str, customer: str | None) -> str:
 
 def invoice_id(company: str, system: str, external_id: str) -> InvoiceId:
     """Id of the invoice that this company's ``system`` calls ``external_id``."""
-    return InvoiceId(_derive(_INVOICE, company, system, external_id))
+    return InvoiceId(derived(_INVOICE, company, system, external_id))
 
 
 def receivable_id(invoice: UUID, instalment: int) -> ReceivableId:
     """Id of the receivable of one instalment of an invoice; instalments count from 1."""
-    return ReceivableId(_derive(_RECEIVABLE, invoice, instalment))
+    return ReceivableId(derived(_RECEIVABLE, invoice, instalment))
 
 
 def credit_note_id(company: str, system: str, external_id: str) -> CreditNoteId:
     """Id of the credit note that this company's ``system`` calls ``external_id``."""
-    return CreditNoteId(_derive(_CREDIT_NOTE, company, system, external_id))
+    return CreditNoteId(derived(_CREDIT_NOTE, company, system, external_id))
 
 
 def payment_id(company: str, system: str, external_id: str) -> PaymentId:
     """Id of the payment that this company's ``system`` calls ``external_id``."""
-    return PaymentId(_derive(_PAYMENT, company, system, external_id))
+    return PaymentId(derived(_PAYMENT, company, system, external_id))
 
 
 def allocation_id(*, cause: UUID, payment: UUID, receivable: UUID, reverses: UUID | None = None) -> AllocationId:
     """Id of the allocation that one event causes between a receipt and a receivable."""
-    return AllocationId(_derive(_ALLOCATION, cause, payment, receivable, reverses or ""))
+    return AllocationId(derived(_ALLOCATION, cause, payment, receivable, reverses or ""))
 
 
 def late_charge_receivable_id(
@@ -80,27 +81,27 @@ def late_charge_receivable_id(
 
     ``receivable`` is the debt the charge is on; None for a charge on the whole case.
     """
-    return ReceivableId(_derive(_LATE_CHARGE, company, case_id, step, run, receivable or "", code))
+    return ReceivableId(derived(_LATE_CHARGE, company, case_id, step, run, receivable or "", code))
 
 
 def fiscal_receipt_id(*, company: str, customer: str, period: str) -> FiscalReceiptId:
     """Id of the fiscal receipt owed for ``period``: a payment's id, or a month such as 2027-01."""
-    return FiscalReceiptId(_derive(_FISCAL_RECEIPT, company, customer, period))
+    return FiscalReceiptId(derived(_FISCAL_RECEIPT, company, customer, period))
 
 
 def notice_id(*, company: str, case_id: UUID, step: str, run: int, channel: str) -> NoticeId:
     """Id of the notice of one step run on one channel."""
-    return NoticeId(_derive(_NOTICE, company, case_id, step, run, channel))
+    return NoticeId(derived(_NOTICE, company, case_id, step, run, channel))
 
 
 def informative_notice_id(*, purpose: str, cause: UUID, channel: str) -> NoticeId:
     """Id of a notice that an event causes without a step, such as a payment confirmation."""
-    return NoticeId(_derive(_NOTICE, purpose, cause, channel))
+    return NoticeId(derived(_NOTICE, purpose, cause, channel))
 
 
 def contact_point_id(*, company: str, customer: str, channel: str, value: str) -> ContactPointId:
     """Id that stands for an address or number wherever personal data must not travel."""
-    return ContactPointId(_derive(_CONTACT_POINT, company, channel, customer, value))
+    return ContactPointId(derived(_CONTACT_POINT, company, channel, customer, value))
 
 
 def event_id(*, cause: UUID | str, service: str, type: str, subject: str) -> EventId:  # noqa: A002
@@ -112,13 +113,16 @@ def event_id(*, cause: UUID | str, service: str, type: str, subject: str) -> Eve
         type: full type of the event that is caused.
         subject: its subject.
     """
-    return EventId(_derive(_EVENT, cause, service, type, subject))
+    return EventId(derived(_EVENT, cause, service, type, subject))
 
 
 def ingress_event_id(source: str, external_event_id: str) -> EventId:
     """Identity of an event an ERP published, whose own id is any text unique in its source."""
-    return EventId(_derive(_INGRESS_EVENT, source, external_event_id))
+    return EventId(derived(_INGRESS_EVENT, source, external_event_id))
 
 
-def _derive(namespace: UUID, *parts: object) -> UUID:
-    return uuid5(namespace, "|".join(str(part) for part in parts))
+def derived(namespace: UUID, *parts: object) -> UUID:
+    """Id of what ``parts`` name within a namespace: the version 5 UUID of their texts, joined by ``|``."""
+    # uuid5 gives the same at one and a half times the cost; an event takes ten of them.
+    name = "|".join(map(str, parts)).encode()
+    return UUID(bytes=sha1(namespace.bytes + name, usedforsecurity=False).digest()[:16], version=5)

@@ -90,8 +90,15 @@ def to_minor(amount: Decimal, currency: str) -> int:
 
 
 def to_decimal(minor: int, currency: str) -> Decimal:
-    """Decimal of minor units, written with all decimals of the currency: 116000 MXN is 1160.00."""
-    return checked_amount(Decimal(minor).scaleb(-exponent(currency)), currency)
+    """Decimal of minor units, written with all decimals of the currency: 116000 MXN is 1160.00.
+
+    Raises:
+        ValueError: more than 15 integer digits.
+    """
+    amount = Decimal(minor).scaleb(-exponent(currency))
+    if abs(amount) >= _LIMIT:
+        raise ValueError(f"expected at most {MAX_INTEGER_DIGITS} integer digits, got '{amount}'")
+    return amount
 
 
 def checked_amount(amount: Decimal, currency: str) -> Decimal:
@@ -105,7 +112,7 @@ def checked_amount(amount: Decimal, currency: str) -> Decimal:
         raise ValueError(f"expected a finite amount, got '{amount}'")
     if abs(amount) >= _LIMIT:
         raise ValueError(f"expected at most {MAX_INTEGER_DIGITS} integer digits, got '{amount}'")
-    if amount != round(amount, decimals):
+    if amount.as_tuple().exponent < -decimals and amount != round(amount, decimals):  # type: ignore[operator]
         raise ValueError(f"{currency} has {decimals} decimals, got '{amount}'")
     return amount
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -207,10 +207,22 @@ class PolicyVersion(Part):
     version: Ordinal
 
 
+def _is_decimal(annotation: Any) -> bool:
+    """Whether a field is a decimal, or may be one."""
+    return annotation is Decimal or any(_is_decimal(part) for part in get_args(annotation))
+
+
 class AmountsInCurrency(Part):
     """Bare amounts beside one currency; each has no more decimals than the currency."""
 
     currency: Currency
+    #: Fields that are amounts, found once: pydantic builds its list of fields anew at each look.
+    _amounts: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_kwargs: Any) -> None:
+        """Note which fields are amounts."""
+        cls._amounts = tuple(name for name, field in cls.model_fields.items() if _is_decimal(field.annotation))
 
     def minor(self, field: str) -> int:
         """The named amount in minor units."""
@@ -219,9 +231,9 @@ class AmountsInCurrency(Part):
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse amounts that the currency cannot express."""
-        for name in type(self).model_fields:
+        for name in self._amounts:
             value = getattr(self, name)
-            if isinstance(value, Decimal):
+            if value is not None:
                 checked_amount(value, self.currency)
 
 

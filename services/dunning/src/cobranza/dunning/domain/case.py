@@ -1,57 +1,64 @@
 """`evaluate`: from policy, facts and date to a decision, and nothing else.
 
 An event or a date is only a reason to call it again, so repeats, re-ordering and outages change nothing.
-Source: docs of the product, semantics D1, D2, D3, D7, D8, D17, D18.
+Source: docs of the product, semantics D1 to D8 and D15 to D20.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import date
 from typing import Final
 from uuid import UUID
 
-from cobranza.contracts.calendar import BusinessCalendar
-from cobranza.contracts.money import to_decimal
 from cobranza.contracts.reasons import Reason
+from cobranza.dunning.domain.condition import Subject
 from cobranza.dunning.domain.decision import (
+    Action,
+    ApprovalAsked,
+    Asking,
     Candidate,
     CaseState,
-    Contact,
+    Closing,
     Decision,
     Finding,
     Gate,
     ItemDecision,
-    ItemState,
     Line,
+    Minor,
     Outcome,
+    Telling,
+    Undoing,
 )
-from cobranza.dunning.domain.facts import AccountFacts, Item, Stop
-from cobranza.dunning.domain.policy import EXPIRES_AFTER_DAYS, HARDNESS, TONES, Policy, Step, Tone
+from cobranza.dunning.domain.facts import UNDER_WAY, AccountFacts, Item, Run
+from cobranza.dunning.domain.ladder import DAY, Ladder, Rung
+from cobranza.dunning.domain.policy import HARDNESS, TONES, Step, Tone
 
 #: A notice lists at most so many receivables, so that its event stays readable; those that move come first.
 MOST_LINES: Final = 400
-_DAY: Final = timedelta(days=1)
+_CHOOSING: Final = frozenset({"not_due", "grace", "dunnable"})
+_STOPPED: Final = frozenset({"held", "disputed", "planned", "promised", "covered", "suspended", "handed_over"})
+#: Who agrees where the policy releases every step by hand and the step names nobody.
+_RELEASE: Final = ("supervisor", 3)
+_UNDONE_BY: Final = {"credit_hold": "release_credit_hold"}
 
 
-def evaluate(policy: Policy | None, facts: AccountFacts, as_of: date, calendar: BusinessCalendar) -> Decision:
+def evaluate(ladder: Ladder | None, facts: AccountFacts, as_of: date) -> Decision:
     """Decide for one account on one day.
 
     Args:
-        policy: the version the case is pinned to, or that a new case would take; None: no policy applies.
+        ladder: the policy version the case is pinned to, or that a new case would take, with the
+            creditor's business days; None: no policy applies.
         facts: what is known; their order does not matter.
         as_of: the company's local date.
-        calendar: the creditor's business days.
     """
-    if not facts.items:
-        return _nothing_open()
-    if policy is None:
+    if ladder is None and facts.items:
         return _without_policy(facts, as_of)
-    return _Evaluation(policy, facts, as_of, calendar).decide()
+    return _Evaluation(ladder, facts, as_of).decide() if ladder is not None else _nothing_open(None, facts)
 
 
-def _nothing_open() -> Decision:
+def _nothing_open(ladder: Ladder | None, facts: AccountFacts) -> Decision:
     return Decision(
         outcome="stopped",
         reasons=(Finding(Reason.SETTLED),),
@@ -60,6 +67,9 @@ def _nothing_open() -> Decision:
         next_check_on=None,
         case_state="closed",
         is_in_window=False,
+        closings=_settled_runs(facts, frozenset()),
+        undoings=_undoings(ladder, facts, {}),
+        tellings=_corrections(facts),
     )
 
 
@@ -68,389 +78,970 @@ def _without_policy(facts: AccountFacts, as_of: date) -> Decision:
     return Decision(
         outcome="stopped",
         reasons=(Finding(Reason.NO_POLICY, {"currency": facts.currency}),),
-        items=tuple(
-            ItemDecision(item.receivable_id, item.number, "dunnable" if as_of > item.due_on else "not_due")
-            for item in items
-        ),
+        items=tuple(ItemDecision(i, "dunnable" if as_of > i.due_on else "not_due", i.open) for i in items),
         gates=(Gate("policy", "1", "0", ok=False),),
         next_check_on=None,
         case_state="waiting",
         is_in_window=items[0].due_on < as_of,
+        askings=(Asking("no_policy", "credit_manager", 2, Reason.NO_POLICY),),
     )
-
-
-@dataclass(slots=True)
-class _Plan:
-    """One item on its way through the evaluation."""
-
-    item: Item
-    state: ItemState
-    stop: Stop | None = None
-    step: Step | None = None
-    skipped: tuple[tuple[Step, Reason], ...] = ()
-    candidates: tuple[Candidate, ...] = ()
-    finding: Finding | None = None
-    is_through: bool = False
-    has_ended: bool = False
-    resumes_on: date | None = None
-
-    def decided(self) -> ItemDecision:
-        return ItemDecision(
-            self.item.receivable_id,
-            self.item.number,
-            self.state,
-            self.candidates,
-            self.step,
-            self.skipped,
-            self.finding,
-            self.has_ended,
-        )
 
 
 class _Evaluation:
     """One call of `evaluate`."""
 
-    def __init__(self, policy: Policy, facts: AccountFacts, as_of: date, calendar: BusinessCalendar) -> None:
-        self._policy = policy
+    __slots__ = (
+        "_as_of", "_asked", "_closings", "_dates", "_facts", "_gates", "_ladder", "_open_runs", "_plans", "_policy",
+        "_ready", "_resumes", "_subject",
+    )  # fmt: skip
+
+    def __init__(self, ladder: Ladder, facts: AccountFacts, as_of: date) -> None:
+        self._ladder = ladder
+        self._policy = ladder.policy
         self._facts = facts
         self._as_of = as_of
-        self._today = as_of.isoformat()
-        self._calendar = calendar
         self._dates: list[date] = []
         self._gates: list[Gate] = []
-        self._plans = [self._planned(item) for item in sorted(facts.items, key=_order)]
+        self._asked: list[Asking] = []
+        self._closings: list[Closing] = []
+        self._ready: dict[UUID, list[Rung]] = {}
+        self._resumes: dict[UUID, date] = {}
+        self._subject: Subject | None = None
+        self._open_runs: dict[str, Run] = {}
+        items: Sequence[Item] = facts.items
+        if facts.runs:
+            items = self._look_at_runs(items)
+        if len(items) > 1:
+            items = sorted(items, key=_order)
+        self._plans = [self._planned(item) for item in items]
 
     def decide(self) -> Decision:
+        facts = self._facts
+        if not self._plans:
+            return _nothing_open(self._ladder, facts)
         self._cover()
+        through: list[ItemDecision] = []
         for plan in self._plans:
-            if plan.state in ("not_due", "grace", "dunnable"):
-                self._choose(plan)
-                if plan.is_through:
-                    self._see_end(plan)
+            if plan.state in _CHOOSING and self._choose(plan):
+                through.append(plan)
+        for plan in through:
+            self._see_end(plan)
         moving = [plan for plan in self._plans if plan.step is not None]
-        contact: Contact | None = None
-        held_back = self._held_back(moving)
-        if held_back is not None:
-            outcome, reasons = held_back
+        outcome: Outcome
+        actions: tuple[Action, ...] = ()
+        waits = self._whole_case_waits()
+        reasons: tuple[Finding, ...]
+        if waits is not None:
+            outcome, reasons = "wait", (waits,)
             for plan in self._plans:
-                # What is held back is chosen anew at the next evaluation; nothing was skipped for it.
                 plan.step, plan.skipped = None, ()
         elif moving:
-            outcome, reasons, contact = self._act(moving)
+            actions, refusals = self._act(moving)
+            if actions:
+                outcome, reasons = "act", self._part_covered()
+            elif refusals:
+                first = refusals[0]
+                is_stop = first.code == Reason.BELOW_CASE
+                outcome = "stopped" if is_stop else "wait"
+                reasons = (*refusals, *(_findings(self._plans) if is_stop else ()))
+            else:
+                outcome, reasons = self._without_move()
         else:
             outcome, reasons = self._without_move()
         in_window = self._is_in_window()
-        return Decision(
+        as_of = self._as_of
+        decision = Decision(
             outcome=outcome,
             reasons=reasons,
-            items=tuple(plan.decided() for plan in self._plans),
+            items=tuple(self._plans),
             gates=tuple(self._gates),
-            next_check_on=min((on for on in self._dates if on > self._as_of), default=None),
-            case_state=self._case_state(in_window),
+            next_check_on=min((on for on in self._dates if on > as_of), default=None),
+            case_state=self._case_state(is_in_window=in_window),
             is_in_window=in_window,
-            contact=contact,
+            actions=actions,
+            closings=tuple(self._closings),
+            undoings=_undoings(self._ladder, facts, {plan.receivable_id: plan for plan in self._plans}),
+            tellings=() if waits is not None and waits.code == Reason.BEFORE_START else self._tellings(),
+            askings=(*self._asked, *self._end_asked()),
         )
+        return decision
+
+    # Runs that are under way.
+
+    def _look_at_runs(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Note the runs under way; those that are over let their receivables go on."""
+        is_open = {item.receivable_id for item in items}
+        self._closings += _settled_runs(self._facts, is_open)
+        closed = {closing.run.step for closing in self._closings}
+        as_of = self._as_of
+        for run in self._facts.runs:
+            if run.state == "failed":
+                about = f"{run.step}#{run.number}"
+                reason = Reason.BOUNCED
+                self._asked.append(
+                    Asking("fix_contact", "collector", 2, reason, tuple(sorted(run.receivable_ids)), about)
+                )
+            if run.state not in UNDER_WAY or run.step in closed:
+                continue
+            late = run.expires_on is not None and run.expires_on < as_of
+            if run.state == "proposed" and late:
+                rung = self._ladder.by_id.get(run.step)
+                asks = rung is None or rung.step.approval is None or rung.step.approval.on_expiry == "task"
+                self._closings.append(Closing(run, Reason.APPROVAL_EXPIRED, asks=asks))
+                items = self._passed(items, run)
+                continue
+            if run.state == "undelivered" and late:
+                # Sent, and nobody can tell whether it arrived: its receivables may be reminded again.
+                self._closings.append(Closing(run, Reason.OUTCOME_UNKNOWN))
+                continue
+            if run.state == "requested" and run.kind != "notice" and late:
+                rung = self._ladder.by_id.get(run.step)
+                blocking = rung is not None and rung.step.task is not None and rung.step.task.blocking
+                rises = blocking and not run.has_risen
+                self._closings.append(Closing(run, Reason.TASK_EXPIRED, rises=rises))
+                if not rises:
+                    items = self._passed(items, run)
+                    continue
+            self._open_runs[run.step] = run
+            if run.expires_on is not None:
+                self._dates.append(max(as_of, run.expires_on) + DAY)
+        return items
+
+    def _passed(self, items: Sequence[Item], run: Run) -> Sequence[Item]:
+        rung = self._ladder.by_id.get(run.step)
+        if rung is None:
+            return items
+        return [
+            replace(item, passed=max(item.passed, rung.position)) if item.receivable_id in run.receivable_ids else item
+            for item in items
+        ]
 
     # What each item may do.
 
-    def _planned(self, item: Item) -> _Plan:
+    def _planned(self, item: Item) -> ItemDecision:
         as_of, due = self._as_of, item.due_on
-        dunnable_from = due + (self._policy.grace_days + 1) * _DAY
-        state: ItemState
+        dunnable_from = due + self._ladder.grace
         if as_of >= dunnable_from:
-            state = "dunnable"
+            plan = ItemDecision(item, "dunnable", item.open)
         else:
-            state = "grace" if as_of > due else "not_due"
+            plan = ItemDecision(item, "grace" if as_of > due else "not_due", item.open)
             # Each of these days may change what is listed, covered or worth a contact.
-            self._dates += (due + _DAY, dunnable_from)
-        plan = _Plan(item, state)
+            self._dates += (due + DAY, dunnable_from)
+        if self._facts.stops:
+            self._stop(plan)
+        if item.receivable_id in self._facts.handed_over:
+            plan.state = "handed_over"
+            plan.claimable = 0
+            plan.finding = Finding(Reason.HANDED_OVER, {"invoice": item.number})
+        if self._open_runs:
+            plan.busy = next(
+                (run for run in self._open_runs.values() if item.receivable_id in run.receivable_ids), None
+            )
+        return plan
+
+    def _stop(self, plan: ItemDecision) -> None:
+        """What is in force lowers what may be claimed; what has ended says when contact resumes."""
+        item, as_of = plan.item, self._as_of
+        amounts = {Reason.DISPUTED: 0, Reason.PLANNED: 0, Reason.PROMISED: 0}
+        deciding: dict[Reason, tuple[date, str]] = {}
         for stop in self._facts.stops:
             if not stop.covers(item.receivable_id):
                 continue
             if stop.is_in_force(as_of):
-                if plan.stop is None or _later(stop.until_on, plan.stop.until_on):
-                    plan.stop = stop
-            elif stop.until_on is not None and stop.from_on <= stop.until_on < as_of:
-                resumes_on = stop.until_on + _DAY
-                plan.resumes_on = resumes_on if plan.resumes_on is None else max(plan.resumes_on, resumes_on)
-        if plan.stop is not None:
-            plan.state = "held"
-            until = plan.stop.until_on
-            values = {"invoice": item.number, "kind": plan.stop.kind}
-            if until is not None:
-                self._dates.append(until + _DAY)
-                values["until"] = until.isoformat()
-            plan.finding = Finding(plan.stop.reason, values)
-        return plan
+                until = stop.until_on or date.max
+                if stop.until_on is not None:
+                    self._dates.append(until + DAY)
+                deciding[stop.reason] = max((until, stop.kind), deciding.get(stop.reason, (date.min, "")))
+                if stop.reason in amounts:
+                    amounts[stop.reason] += stop.stopped(item)
+            elif (
+                stop.until_on is not None and stop.from_on <= stop.until_on < as_of and stop.stopped(item) >= item.open
+            ):
+                resumes = stop.until_on + DAY
+                before = self._resumes.get(item.receivable_id)
+                self._resumes[item.receivable_id] = resumes if before is None else max(before, resumes)
+        if not deciding:
+            return
+        disputed = min(item.open, amounts[Reason.DISPUTED])
+        if disputed and self._policy.disputes.hold == "item":
+            disputed = item.open
+        planned = min(item.open - disputed, amounts[Reason.PLANNED])
+        promised = min(item.open - disputed - planned, amounts[Reason.PROMISED])
+        plan.claimable = item.open - disputed - planned - promised
+        if Reason.ON_HOLD in deciding:
+            plan.state, reason = "held", Reason.ON_HOLD
+            plan.claimable = 0
+        elif plan.claimable:
+            return
+        elif disputed == item.open:
+            plan.state, reason = "disputed", Reason.DISPUTED
+        elif planned:
+            plan.state, reason = "planned", Reason.PLANNED
+        else:
+            plan.state, reason = "promised", Reason.PROMISED
+        until, kind = deciding[reason]
+        values: dict[str, object] = {"invoice": item.number, "kind": kind}
+        if until != date.max:
+            values["until"] = until
+        plan.finding = Finding(reason, values)
 
     def _cover(self) -> None:
         """Unapplied credit is consumed once, oldest item first; what it covers wholly is not claimed (D7)."""
         left = self._facts.unapplied
+        if left <= 0:
+            return
+        holds = self._policy.cash.unapplied == "hold"
+        covered: list[UUID] = []
         for plan in self._plans:
             if plan.state != "dunnable":
                 continue
-            if left < plan.item.open:
-                break
-            left -= plan.item.open
+            if not holds:
+                if left < plan.claimable:
+                    break
+                left -= plan.claimable
             plan.state = "covered"
+            covered.append(plan.receivable_id)
             plan.finding = Finding(
                 Reason.COVERED_BY_CREDIT,
                 {
-                    "invoice": plan.item.number,
-                    "open": self._amount(plan.item.open),
+                    "invoice": plan.number,
+                    "open": self._amount(plan.claimable),
                     "unapplied": self._amount(self._facts.unapplied),
                 },
             )
+        if covered:
+            self._asked.append(
+                Asking("match_cash", "collector", 2, Reason.COVERED_BY_CREDIT, tuple(covered[:MOST_LINES]))
+            )
 
-    def _choose(self, plan: _Plan) -> None:
-        """Choose the step an item takes today, by the policy's catch-up rule (D2, D3)."""
+    def _choose(self, plan: ItemDecision) -> bool:
+        """Choose the step an item takes today, by the policy's catch-up rule (D2, D3).
+
+        Returns:
+            Whether the whole ladder is behind it.
+        """
+        if plan.busy is not None:
+            self._go_on(plan, plan.busy)
+            return False
         item, as_of = plan.item, self._as_of
-        due: list[tuple[Step, date]] = []
+        ready: list[Rung] = []
+        first_on: date | None = None
         skipped: list[tuple[Step, Reason]] = []
-        candidates: list[Candidate] = []
-        mode = self._policy.catch_up.mode
-        stale_after = self._policy.catch_up.stale_after_days
-        ahead: tuple[Step, date, Reason] | None = None
-        for step in self._policy.steps[item.passed :]:
-            on, why, gates = self._date(step, plan)
-            candidates.append(Candidate(step.id, on, gates))
+        blocked: list[tuple[Rung, Finding]] = []
+        ahead: Finding | None = None
+        catch_up = self._policy.catch_up
+        first_max = self._ladder.first_contact_max if item.level == 0 else None
+        for rung in self._ladder.rungs[item.passed :]:
+            step = rung.step
+            on, why, gates = self._date(rung, plan)
+            plan.candidates.append(Candidate(step.id, on, gates))
+            if on is None:
+                if self._never_comes(rung, plan, skipped):
+                    skipped.append((step, Reason.REQUIRES_MISSING))
+                else:
+                    blocked.append((rung, Finding(why, {"invoice": item.number, "step": step.id})))
+                continue
             if on > as_of:
-                ahead = (step, on, why)
                 self._dates.append(on)
+                ahead = Finding(why, {"invoice": item.number, "step": step.id, "on": on})
                 break
-            if step.offset <= 0 and as_of > max(item.due_on, self._rolled_base(step, item)):
-                # What is said before or on the due date makes no sense after it.
+            if rung.early and as_of > max(item.due_on, self._rolled_base(rung, plan)):
                 skipped.append((step, Reason.STALE))
-            elif mode == "none" and (as_of - on).days > stale_after:
+            elif (
+                catch_up.mode == "none"
+                and rung.is_contact
+                and rung.position != first_max
+                and (as_of - on).days > catch_up.stale_after_days
+            ):
                 skipped.append((step, Reason.STALE))
+            elif rung.condition is not None and not self._holds(rung, plan):
+                skipped.append((step, Reason.WHEN_FALSE))
+            elif not self._is_worth(rung, plan):
+                plan.state = "suspended" if plan.state == "dunnable" else plan.state
+                values = {
+                    "invoice": item.number,
+                    "step": step.id,
+                    "needed": self._amount(rung.item_least),
+                    "percent": rung.item_percent,
+                    "found": self._amount(plan.claimable),
+                }
+                blocked.append((rung, Finding(Reason.BELOW_ITEM, values)))
             else:
-                due.append((step, on))
-                if mode == "none":
+                if not ready:
+                    first_on = on
+                ready.append(rung)
+                if catch_up.mode == "none":
                     # Held back for another reason it may grow stale: that day changes the outcome too.
-                    self._dates.append(on + (stale_after + 1) * _DAY)
-        plan.candidates = tuple(candidates)
-        if due:
-            chosen = self._chosen([step for step, _ in due], plan)
-            plan.step = chosen
-            skipped += [(step, Reason.CATCH_UP) for step, _ in due if step.position < chosen.position]
-        plan.skipped = tuple(skipped)
-        if plan.step is not None:
+                    self._dates.append(on + (catch_up.stale_after_days + 1) * DAY)
+        if ready:
+            chosen = self._chosen(ready, first_on == as_of, plan)
+            self._ready[item.receivable_id] = ready
+            plan.step = chosen.step
+            waiting = [(known.step, Reason(finding.code)) for known, finding in blocked]
+            plan.skipped = _skipped([*skipped, *waiting], ready, chosen)
+            busy = self._open_runs.get(chosen.step.id)
+            if busy is not None:
+                self._wait_for(plan, busy)
+            return False
+        # What lies above a step that waits may come to its turn again.
+        plan.skipped = tuple(
+            (step, why) for step, why in skipped if not blocked or step.position < blocked[0][0].position
+        )
+        if self._repeats(plan):
+            return False
+        plan.finding = blocked[0][1] if blocked else ahead
+        return plan.finding is None
+
+    def _go_on(self, plan: ItemDecision, run: Run) -> None:
+        """An item in a run waits for its answer; an approved one is looked at again and goes on."""
+        rung = self._ladder.by_id.get(run.step)
+        if run.state != "approved" or rung is None:
+            self._wait_for(plan, run)
             return
-        if ahead is not None:
-            step, on, why = ahead
-            plan.finding = Finding(why, {"invoice": item.number, "step": step.id, "on": on.isoformat()})
+        on, why, gates = self._date(rung, plan, is_approved=True)
+        plan.candidates.append(Candidate(rung.step.id, on, gates))
+        if on is None or on > self._as_of:
+            if on is not None:
+                self._dates.append(on)
+            plan.finding = Finding(why, {"invoice": plan.number, "step": rung.step.id, "on": on})
+        elif rung.condition is not None and not self._holds(rung, plan):
+            plan.finding = Finding(Reason.WHEN_FALSE, {"invoice": plan.number, "step": rung.step.id})
+            if all(closing.run is not run for closing in self._closings):
+                self._closings.append(Closing(run, Reason.WHEN_FALSE))
+        elif self._is_worth(rung, plan):
+            plan.step = rung.step
+            self._ready[plan.receivable_id] = [rung]
         else:
-            plan.is_through = True
+            plan.finding = Finding(Reason.BELOW_ITEM, {"invoice": plan.number, "step": rung.step.id})
 
-    def _chosen(self, due: Sequence[Step], plan: _Plan) -> Step:
+    def _wait_for(self, plan: ItemDecision, run: Run) -> None:
+        plan.step, plan.skipped = None, ()
+        code = Reason.APPROVAL_PENDING if run.state == "proposed" else Reason.RUN_OPEN
+        plan.finding = Finding(
+            code, {"invoice": plan.number, "step": run.step, "run": run.number, "until": run.expires_on}
+        )
+
+    def _never_comes(self, rung: Rung, plan: ItemDecision, skipped: Sequence[tuple[Step, Reason]]) -> bool:
+        """Whether what a step requires was passed over and will not be issued any more."""
+        required = self._ladder.by_id.get(rung.required or "")
+        if required is None or required.step.id in plan.item.history:
+            return False
+        return required.position <= plan.item.passed or any(step is required.step for step, _ in skipped)
+
+    def _chosen(self, ready: Sequence[Rung], is_first_today: bool, plan: ItemDecision) -> Rung:  # noqa: FBT001
         # After a stop that covered a missed date the ladder goes on one step at a time.
-        if self._policy.catch_up.mode != "collapse" or self._missed_by_stop(due, plan):
-            return due[0]
-        first_max = self._policy.catch_up.first_contact_max
+        if len(ready) == 1 or self._policy.catch_up.mode == "next" or self._missed_by_stop(ready, plan):
+            return ready[0]
+        first = ready[0]
+        if not first.is_contact and is_first_today:
+            return first
+        contacts = [rung for rung in ready if rung.is_contact]
+        if self._policy.catch_up.mode == "none":
+            return contacts[0] if contacts else first
+        first_max = self._ladder.first_contact_max
         if plan.item.level == 0 and first_max is not None:
-            allowed = [step for step in due if step.position <= first_max]
-            return allowed[-1] if allowed else due[0]
-        return due[-1]
+            allowed = [rung for rung in contacts if rung.position <= first_max]
+            return allowed[-1] if allowed else first
+        return contacts[-1] if contacts else first
 
-    def _missed_by_stop(self, due: Sequence[Step], plan: _Plan) -> bool:
-        dates = [plan.item.due_on + step.offset * _DAY for step in due]
+    def _missed_by_stop(self, ready: Sequence[Rung], plan: ItemDecision) -> bool:
+        if not self._facts.stops:
+            return False
+        dates = [self._base(rung, plan) for rung in ready]
         return any(
-            stop.covers(plan.item.receivable_id)
+            stop.covers(plan.receivable_id)
             and stop.until_on is not None
+            and stop.stopped(plan.item) >= plan.item.open
             and any(stop.from_on <= on <= stop.until_on for on in dates)
             for stop in self._facts.stops
         )
 
-    def _date(self, step: Step, plan: _Plan) -> tuple[date, Reason, tuple[Gate, ...]]:
+    def _repeats(self, plan: ItemDecision) -> bool:
+        """Whether the last notice is said again, today or later."""
+        item = plan.item
+        if not item.level:
+            return False
+        rung = self._ladder.rungs[item.level - 1]
+        repeat = rung.step.repeat
+        done = item.history.get(rung.step.id)
+        if repeat is None or done is None or done.times > repeat.max:
+            return False
+        if rung.condition is not None and not self._holds(rung, plan):
+            return False
+        on, why, gates = self._late(rung, plan, done.on + repeat.every_days * DAY, Reason.NOT_DUE, [])
+        plan.candidates.append(Candidate(rung.step.id, on, gates))
+        if on > self._as_of:
+            self._dates.append(on)
+            plan.finding = Finding(why, {"invoice": item.number, "step": rung.step.id, "on": on})
+        elif not self._is_worth(rung, plan):
+            plan.finding = Finding(Reason.BELOW_ITEM, {"invoice": item.number, "step": rung.step.id})
+        elif (busy := self._open_runs.get(rung.step.id)) is not None:
+            self._wait_for(plan, busy)
+        else:
+            plan.step = rung.step
+            self._ready[item.receivable_id] = [rung]
+        return True
+
+    def _base(self, rung: Rung, plan: ItemDecision) -> date:
+        """The day the step counts to, before anything moves it."""
+        item = plan.item
+        match rung.base:
+            case "due":
+                base = item.due_on
+            case "issue":
+                base = item.issued_on or item.due_on
+            case "previous":
+                base = max((done.on for done in item.history.values()), default=item.due_on)
+        if rung.business_days is not None:
+            return self._ladder.calendar.add(base, rung.business_days)
+        return base + rung.delta
+
+    def _date(
+        self, rung: Rung, plan: ItemDecision, *, is_approved: bool = False
+    ) -> tuple[date | None, Reason, tuple[Gate, ...]]:
         """The day from which a step may be taken, what decides it, and its gates (D2, D18)."""
-        as_of, due = self._as_of, plan.item.due_on
-        base = due + step.offset * _DAY
+        as_of, item = self._as_of, plan.item
+        base = item.due_on + rung.delta if rung.base == "due" and rung.business_days is None else self._base(rung, plan)
         raw, why = base, Reason.NOT_DUE
-        gates = [Gate("date", base.isoformat(), self._today, as_of >= base)]
-        if step.offset > 0 and self._policy.grace_days:
-            floor = due + (self._policy.grace_days + 1) * _DAY
-            gates.append(Gate("grace", floor.isoformat(), self._today, as_of >= floor))
+        gates = [Gate("date", base, as_of, as_of >= base)]
+        if rung.required is not None:
+            done = item.history.get(rung.required)
+            if done is None or (rung.must_be_delivered and done.delivered_on is None):
+                found = "-" if done is None else "issued"
+                gates.append(Gate("requires", rung.required, found, ok=False))
+                return None, Reason.REQUIRES_MISSING, tuple(gates)
+            term = max(done.on, done.delivered_on or done.on) if rung.must_be_delivered else done.on
+            floor = term + rung.term
+            gates.append(Gate("term", floor, as_of, as_of >= floor))
+            if floor > raw:
+                raw, why = floor, Reason.TERM_RUNNING
+        if rung.evidence:
+            missing = rung.evidence - self._evidence(rung, item)
+            if missing:
+                gates.append(Gate("evidence", ", ".join(sorted(missing)), "-", ok=False))
+                return None, Reason.REQUIRES_MISSING, tuple(gates)
+        if rung.needs_delivered_notice and all(done.delivered_on is None for done in item.history.values()):
+            gates.append(Gate("delivered", "1", "0", ok=False))
+            return None, Reason.REQUIRES_MISSING, tuple(gates)
+        return self._late(rung, plan, raw, why, gates, is_approved=is_approved)
+
+    def _late(
+        self, rung: Rung, plan: ItemDecision, raw: date, why: Reason, gates: list[Gate], *, is_approved: bool = False
+    ) -> tuple[date, Reason, tuple[Gate, ...]]:
+        """The day as everything that delays a step moves it."""
+        as_of, item = self._as_of, plan.item
+        if rung.waits_for_grace:
+            floor = item.due_on + self._ladder.grace
+            gates.append(Gate("grace", floor, as_of, as_of >= floor))
             if floor > raw:
                 raw, why = floor, Reason.IN_GRACE
-        if self._facts.last_contact_on is not None:
-            # Never two contacts of a case on one day, whatever the policy says.
-            gap = self._facts.last_contact_on + max(1, step.min_gap_days) * _DAY
-            gates.append(Gate("min_gap", gap.isoformat(), self._today, as_of >= gap))
+        if rung.is_contact and self._facts.last_contact_on is not None:
+            gap = self._facts.last_contact_on + rung.min_gap
+            gates.append(Gate("min_gap", gap, as_of, as_of >= gap))
             if gap > raw:
                 raw, why = gap, Reason.MIN_GAP
-        if plan.resumes_on is not None and plan.resumes_on > raw:
-            raw, why = plan.resumes_on, Reason.ON_HOLD
-        convention = step.roll
-        if convention == "preceding" and raw >= due:
-            convention = "following"
-        on = self._calendar.roll(raw, convention)
-        if on <= as_of and convention != "none":
+        if item.reopened_on is not None:
+            floor = item.reopened_on + self._policy.reopen_grace_days * DAY
+            gates.append(Gate("reopened", floor, as_of, as_of >= floor))
+            if floor > raw:
+                raw, why = floor, Reason.REOPENED_GRACE
+        if item.payments:
+            goodwill = self._goodwill(item)
+            if goodwill is not None:
+                gates.append(Gate("goodwill", goodwill, as_of, as_of >= goodwill))
+                if goodwill > raw:
+                    raw, why = goodwill, Reason.GOODWILL
+        resumes_on = self._resumes.get(item.receivable_id)
+        if resumes_on is not None and resumes_on > raw:
+            raw, why = resumes_on, Reason.ON_HOLD
+        roll = rung.roll
+        if roll == "none":
+            on = raw
+        elif roll == "preceding" and raw < item.due_on:
+            on = self._ladder.preceding(raw)
+        else:
+            on = self._ladder.following(raw)
+        if on <= as_of and roll != "none":
             # Late, on a day that is not worked: the next worked day.
-            today = self._calendar.roll(as_of, "following")
+            today = self._ladder.following(as_of)
             on = today if today > as_of else on
+        if rung.step.effect == "suspend_service":
+            on = self._ladder.before_a_worked_day(on)
+            if on < as_of < (later := self._ladder.before_a_worked_day(as_of)):
+                on = later
         if on != raw:
-            gates.append(Gate("business_day", on.isoformat(), self._today, as_of >= on))
+            gates.append(Gate("business_day", on, as_of, as_of >= on))
             if raw <= as_of:
                 why = Reason.ROLLED
+        if rung.is_effect and on < as_of and not is_approved and self._nobody_looked():
+            # Catching up never reaches an effect: people see it a worked day before.
+            on, why = self._ladder.following(as_of + DAY), Reason.CATCH_UP
+            gates.append(Gate("catch_up", on, as_of, ok=False))
         return on, why, tuple(gates)
 
-    def _rolled_base(self, step: Step, item: Item) -> date:
-        return self._calendar.roll(item.due_on + step.offset * _DAY, step.roll)
+    def _nobody_looked(self) -> bool:
+        """Whether the account is new here, or the check that was promised was not made in time."""
+        facts = self._facts
+        return facts.evaluated_on is None or (facts.promised_on is not None and facts.promised_on < self._as_of)
 
-    def _see_end(self, plan: _Plan) -> None:
+    def _evidence(self, rung: Rung, item: Item) -> frozenset[str]:
+        done = item.history.get(rung.required or "")
+        return self._facts.evidence | {"delivery_proof"} if done and done.delivered_on else self._facts.evidence
+
+    def _goodwill(self, item: Item) -> date | None:
+        """Until when a substantial payment lets the next step wait (D4)."""
+        rule = self._policy.goodwill
+        if rule is None:
+            return None
+        return max(
+            (
+                payment.on + rule.days * DAY
+                for payment in item.payments
+                if payment.paid * 100 >= payment.before * rule.percent
+            ),
+            default=None,
+        )
+
+    def _rolled_base(self, rung: Rung, plan: ItemDecision) -> date:
+        base = self._base(rung, plan)
+        if rung.roll == "none":
+            return base
+        if rung.roll == "preceding" and base < plan.item.due_on:
+            return self._ladder.preceding(base)
+        return self._ladder.following(base)
+
+    def _is_worth(self, rung: Rung, plan: ItemDecision) -> bool:
+        """Item materiality: an amount and a percent of what it was issued for."""
+        return plan.claimable >= rung.item_least and (
+            not rung.item_percent or plan.claimable * 100 >= plan.item.issued * rung.item_percent
+        )
+
+    def _holds(self, rung: Rung, plan: ItemDecision) -> bool:
+        """Whether the step's condition holds for an item."""
+        assert rung.condition is not None
+        case = self._case_subject()
+        item = plan.item
+        subject = replace(
+            case, item_amount=plan.claimable, product_line=item.product_line, acknowledged=item.acknowledged
+        )
+        holds = rung.condition.holds(subject)
+        asked = sorted(rung.condition.fields())
+        found = ", ".join(f"{name} {_said(getattr(subject, name))}" for name in asked)
+        last = plan.candidates[-1] if plan.candidates else None
+        if last is not None and last.step == rung.step.id:
+            plan.candidates[-1] = last._replace(gates=(*last.gates, Gate("when", rung.step.id, found, holds)))
+        return holds
+
+    def _case_subject(self) -> Subject:
+        if self._subject is None:
+            debtor, as_of = self._facts.debtor, self._as_of
+            overdue = [plan for plan in self._plans if plan.item.due_on < as_of]
+            # Before anything is overdue the case is what is about to be.
+            counted = overdue or self._plans
+            self._subject = Subject(
+                segment=debtor.segment,
+                risk=debtor.risk,
+                country=debtor.country,
+                language=debtor.language,
+                tag=debtor.tags,
+                protected_party=debtor.protected_party,
+                case_amount=sum(plan.claimable for plan in counted),
+                items=len(counted),
+                oldest_dpd=max(0, (as_of - self._plans[0].item.due_on).days),
+                broken_promises=debtor.broken_promises,
+                months_as_customer=None if debtor.since is None else _months(debtor.since, as_of),
+                reachable=debtor.reachable,
+            )
+        return self._subject
+
+    def _see_end(self, plan: ItemDecision) -> None:
         """All steps of an item are behind it: after the end's days a person decides."""
-        last = self._policy.steps[-1]
-        reached = plan.item.due_on + last.offset * _DAY
-        if plan.item.level and plan.item.last_notice_on is not None:
-            reached = max(reached, plan.item.last_notice_on)
-        end_on = reached + self._policy.end.after_days * _DAY
-        values = {"invoice": plan.item.number, "on": end_on.isoformat()}
+        item = plan.item
+        reached = self._base(self._ladder.rungs[-1], plan)
+        if item.level:
+            reached = max([reached, *(done.on for done in item.history.values())])
+            if item.last_notice_on is not None:
+                reached = max(reached, item.last_notice_on)
+        end_on = reached + self._policy.end.after_days * DAY
         if self._as_of >= end_on:
             plan.has_ended = True
-            plan.finding = Finding(Reason.END_REACHED, values)
+            plan.finding = Finding(Reason.END_REACHED, {"invoice": plan.number, "on": end_on})
         else:
             self._dates.append(end_on)
-            plan.finding = Finding(Reason.NOT_DUE, {**values, "step": "end"})
+            plan.finding = Finding(Reason.NOT_DUE, {"invoice": plan.number, "on": end_on, "step": "end"})
 
     # What the case does.
+
+    def _whole_case_waits(self) -> Finding | None:
+        """Why nothing at all is done, whatever the items would do."""
+        facts, as_of = self._facts, self._as_of
+        if facts.start_on is not None:
+            self._gates.append(Gate("start", facts.start_on, as_of, as_of >= facts.start_on))
+            if as_of < facts.start_on:
+                self._dates.append(facts.start_on)
+                return Finding(Reason.BEFORE_START, {"on": facts.start_on})
+        if self._open_runs:
+            run = next(
+                (run for run in self._open_runs.values() if run.kind == "notice" and run.state == "requested"), None
+            )
+            if run is not None:
+                self._gates.append(Gate("run", "0", f"{run.step}#{run.number}", ok=False))
+                return Finding(Reason.RUN_OPEN, {"step": run.step, "run": run.number, "until": run.expires_on})
+        return None
+
+    def _act(self, moving: Sequence[ItemDecision]) -> tuple[tuple[Action, ...], list[Finding]]:
+        """The actions of today, and why others are not taken."""
+        groups: dict[int, list[ItemDecision]] = {}
+        contacting = []
+        for plan in moving:
+            assert plan.step is not None
+            if plan.step.kind in ("notice", "call"):
+                contacting.append(plan)
+            else:
+                groups.setdefault(plan.step.position, []).append(plan)
+        actions: list[Action] = []
+        refusals: list[Finding] = []
+        for group in ([contacting] if contacting else []) + [groups[position] for position in sorted(groups)]:
+            refusal = self._refused(group)
+            if refusal is None:
+                actions += self._actions(group)
+            else:
+                refusals.append(refusal)
+                for plan in group:
+                    plan.step, plan.skipped = None, ()
+        return tuple(actions), refusals
+
+    def _refused(self, group: Sequence[ItemDecision]) -> Finding | None:
+        """Why a group that would move may not; None when it may."""
+        facts, as_of = self._facts, self._as_of
+        small = self._below_case(group)
+        if small is not None:
+            return small
+        rung = self._top(group)
+        if rung.step.kind == "task":
+            return None
+        if rung.is_contact:
+            running = next(
+                (run for run in self._open_runs.values() if run.kind == "call" and run.state == "requested"), None
+            )
+            if running is not None:
+                self._gates.append(Gate("run", "0", f"{running.step}#{running.number}", ok=False))
+                return Finding(
+                    Reason.RUN_OPEN, {"step": running.step, "run": running.number, "until": running.expires_on}
+                )
+            limit = self._beyond_limit()
+            if limit is not None:
+                return limit
+        cash_through = self._cash_through()
+        if cash_through is not None and facts.cash is not None:
+            known = facts.cash.known_through
+            is_fresh = known is not None and known >= cash_through
+            self._gates.append(Gate("cash", cash_through, known, is_fresh))
+            if not is_fresh:
+                self._dates.append(as_of + DAY)
+                return Finding(Reason.CASH_STALE, {"needed": cash_through, "found": known})
+        control = self._policy.cash.control_total
+        if control == "required" or (rung.is_effect and control == "effects"):
+            found = facts.control or "missing"
+            self._gates.append(Gate("control_total", "matched", found, found == "matched"))
+            if found != "matched":
+                return Finding(Reason.CONTROL_MISMATCH, {"needed": "matched", "found": found})
+        if rung.is_effect:
+            return self._no_effect(rung, group)
+        refused = next((run for run in facts.runs if run.step == rung.step.id), None)
+        if refused is not None and refused.answered_on is not None and refused.state in ("suppressed", "failed"):
+            # Another day is a reason to ask again; where the address refused for good, a gap is kept.
+            retry_on = refused.answered_on + (DAY if refused.state == "suppressed" else max(DAY, rung.min_gap))
+            if as_of < retry_on and refused.facts_hash == facts.digest():
+                self._dates.append(retry_on)
+                self._gates.append(Gate("retry", retry_on, as_of, ok=False))
+                return Finding(refused.reason or refused.state, {"step": rung.step.id, "on": retry_on})
+        return None
+
+    def _no_effect(self, rung: Rung, group: Sequence[ItemDecision]) -> Finding | None:
+        """What stops an effect alone: a receipt that may be its money, or a dispute with the bureau."""
+        values = {"step": rung.step.id}
+        if self._facts.unidentified and any(plan.item.open in self._facts.unidentified for plan in group):
+            self._gates.append(Gate("unidentified", "0", "1", ok=False))
+            return Finding(Reason.PAYER_UNKNOWN, values)
+        if rung.step.effect == "credit_bureau" and any(plan.claimable < plan.item.open for plan in group):
+            self._gates.append(Gate("undisputed", "0", "1", ok=False))
+            return Finding(Reason.DISPUTED, {**values, "invoice": group[0].number, "kind": "dispute"})
+        return None
+
+    def _beyond_limit(self) -> Finding | None:
+        limits = self._policy.limits
+        contacts = self._facts.contacts
+        if len(contacts) < limits.contacts:
+            return None
+        since = self._as_of - limits.window_days * DAY
+        recent = sorted(on for on in contacts if since < on <= self._as_of)
+        is_within = len(recent) < limits.contacts
+        self._gates.append(Gate("contact_limit", limits.contacts, len(recent), is_within))
+        if is_within:
+            return None
+        free_on = recent[len(recent) - limits.contacts] + limits.window_days * DAY
+        self._dates.append(free_on)
+        self._asked.append(Asking("contact_limit", "supervisor", 2, Reason.CONTACT_LIMIT))
+        return Finding(Reason.CONTACT_LIMIT, {"needed": limits.contacts, "found": len(recent), "on": free_on})
+
+    def _below_case(self, group: Sequence[ItemDecision]) -> Finding | None:
+        """Case materiality on the net amount, its percent of all that is open; falls back to lower steps."""
+        net, total = self._net(group), sum(plan.item.open for plan in self._plans)
+        refused: Finding | None = None
+        while True:
+            live = [plan for plan in group if plan.step is not None]
+            if not live:
+                return refused
+            rung = self._top(live)
+            is_enough = _is_enough(rung, net, total)
+            self._gates.append(
+                Gate("materiality", f"{_amount_text(self._amount(rung.case_least))}, {rung.case_percent} %",
+                     self._amount(net), is_enough)
+            )  # fmt: skip
+            if is_enough:
+                return None
+            refused = Finding(
+                Reason.BELOW_CASE,
+                {
+                    "needed": self._amount(rung.case_least),
+                    "percent": rung.case_percent,
+                    "found": self._amount(net),
+                },
+            )
+            for plan in live:
+                if plan.step is not rung.step:
+                    continue
+                lower = [
+                    known
+                    for known in self._ready[plan.receivable_id]
+                    if known.position < rung.position and known.is_contact == rung.is_contact
+                    and _is_enough(known, net, total)
+                ]  # fmt: skip
+                plan.step = lower[-1].step if lower else None
+                plan.skipped = tuple(
+                    (step, why) for step, why in plan.skipped if lower and step.position < lower[-1].position
+                )
+                if plan.step is None and plan.state == "dunnable":
+                    plan.state = "suspended"
+
+    def _net(self, group: Sequence[ItemDecision]) -> int:
+        claimed = {
+            plan.receivable_id: plan.claimable for plan in self._plans if plan.state == "dunnable" or plan in group
+        }
+        covered = sum(plan.claimable for plan in self._plans if plan.state == "covered")
+        return sum(claimed.values()) - max(0, self._facts.unapplied - covered)
+
+    def _actions(self, group: Sequence[ItemDecision]) -> list[Action]:
+        moving = [plan for plan in group if plan.step is not None]
+        rung = self._top(moving)
+        step = rung.step
+        if rung.is_contact:
+            waiting = [plan for plan in moving if plan.step is not None and plan.step.kind != step.kind]
+            for plan in waiting:
+                # One contact a day: the other kind keeps the gap.
+                plan.step, plan.skipped = None, ()
+            moving = [plan for plan in moving if plan.step is not None]
+        for plan in moving[MOST_LINES:]:
+            plan.step, plan.skipped = None, ()
+        kept = moving[:MOST_LINES]
+        listed: list[ItemDecision] = []
+        if step.kind == "notice":
+            listed = [
+                plan
+                for plan in self._plans
+                if plan.step is None
+                and plan.busy is None
+                and plan.state in ("grace", "dunnable", "suspended")
+                and plan not in moving
+            ][: MOST_LINES - len(kept)]
+        chosen = {plan.receivable_id for plan in (*kept, *listed)}
+        # A run that a person approved goes on under its own number, with whom it was proposed for.
+        approved = self._open_runs.get(step.id)
+        if approved is not None and approved.state != "approved":
+            approved = None
+        approval = None if approved is not None else self._approval(kept)
+        return [
+            Action(
+                step=step,
+                lines=tuple(
+                    Line(plan.receivable_id, plan.step, plan.item.last_notice_on)
+                    for plan in self._plans
+                    if plan.receivable_id in chosen
+                ),
+                claimed=self._net(kept),
+                expires_on=self._expires_on(rung, approval),
+                tone=None if step.tone is None else _not_softer(step.tone, self._facts.heard_tone),
+                cash_through=self._cash_through(),
+                approval=None if approval is None else ApprovalAsked(approval[0], approval[2]),
+                approved_run=None if approved is None else approved.number,
+                charges_interest=self._policy.interest is not None and self._policy.interest.charge_at == step.id,
+            )
+        ]
+
+    def _expires_on(self, rung: Rung, approval: tuple[str, int, str] | None) -> date:
+        if approval is not None:
+            on = self._ladder.calendar.add(self._as_of, approval[1])
+        elif rung.step.kind == "notice":
+            on = self._as_of + rung.step.expires_after_days * DAY
+        else:
+            on = self._ladder.calendar.add(self._as_of, rung.due_business_days)
+        self._dates.append(on + DAY)
+        return on
+
+    def _approval(self, moving: Iterable[ItemDecision]) -> tuple[str, int, str] | None:
+        """Role, business days and what follows, where a person must agree before the action."""
+        amount = self._case_subject().case_amount or 0
+        asked: tuple[int, tuple[str, int, str]] | None = None
+        for plan in moving:
+            step = plan.step
+            if step is None:
+                continue
+            rule = step.approval
+            if rule is not None and amount >= rule.from_amount:
+                found = (rule.role, rule.expires_business_days, rule.on_expiry)
+            elif self._policy.release == "proposal":
+                found = (*_RELEASE, "task")
+            else:
+                continue
+            if asked is None or step.position > asked[0]:
+                asked = (step.position, found)
+        return None if asked is None else asked[1]
+
+    def _top(self, plans: Iterable[ItemDecision]) -> Rung:
+        return self._ladder.rungs[max(plan.step.position for plan in plans if plan.step is not None) - 1]
+
+    def _cash_through(self) -> date | None:
+        """Through which day cash must be known: so many banking days back (D8)."""
+        if self._facts.cash is None:
+            return None
+        return self._ladder.calendar.add(self._as_of, -self._policy.cash.max_staleness_banking_days)
+
+    def _part_covered(self) -> tuple[Finding, ...]:
+        if self._facts.unapplied <= 0:
+            return ()
+        left = self._facts.unapplied - sum(plan.claimable for plan in self._plans if plan.state == "covered")
+        return (Finding(Reason.PART_COVERED, {"unapplied": self._amount(left)}),) if left > 0 else ()
 
     def _without_move(self) -> tuple[Outcome, tuple[Finding, ...]]:
         findings = _findings(self._plans)
         live = [plan for plan in self._plans if not plan.has_ended]
         if not live:
             return "ended", findings
-        if all(plan.state in ("held", "covered") for plan in live):
+        if all(plan.state in _STOPPED for plan in live):
             return "stopped", findings
         if any(plan.skipped for plan in live):
             return "skipped", findings
         return "wait", findings
 
-    def _held_back(self, moving: Sequence[_Plan]) -> tuple[Outcome, tuple[Finding, ...]] | None:
-        """Why the case may not be contacted whatever its items would do; None when it may."""
-        facts, as_of = self._facts, self._as_of
-        if facts.start_on is not None:
-            self._gates.append(Gate("start", facts.start_on.isoformat(), self._today, as_of >= facts.start_on))
-            if as_of < facts.start_on:
-                self._dates.append(facts.start_on)
-                return "wait", (Finding(Reason.BEFORE_START, {"on": facts.start_on.isoformat()}),)
-        if facts.open_run is not None:
-            run = facts.open_run
-            self._dates.append(max(as_of, run.expires_on) + _DAY)
-            self._gates.append(Gate("run", "0", f"{run.step}#{run.run}", ok=False))
-            values = {"step": run.step, "run": str(run.run), "until": run.expires_on.isoformat()}
-            return "wait", (Finding(Reason.RUN_OPEN, values),)
-        return self._blocked(moving) if moving else None
-
-    def _blocked(self, moving: Sequence[_Plan]) -> tuple[Outcome, tuple[Finding, ...]] | None:
-        """Why the items that would move may not; None when they may."""
-        facts, as_of = self._facts, self._as_of
-        small = self._below_case(moving)
-        if small is not None:
-            return "stopped", (small, *_findings(self._plans))
-        cash_through = self._cash_through()
-        if cash_through is not None and facts.cash is not None:
-            known = facts.cash.known_through
-            is_fresh = known is not None and known >= cash_through
-            self._gates.append(Gate("cash", cash_through.isoformat(), _or_dash(known), is_fresh))
-            if not is_fresh:
-                self._dates.append(as_of + _DAY)
-                values = {"needed": cash_through.isoformat(), "found": _or_dash(known)}
-                return "wait", (Finding(Reason.CASH_STALE, values),)
-        top = _highest(moving)
-        refused = next((run for run in facts.refused if run.step == top.id), None)
-        if refused is not None and as_of < refused.retry_on and refused.facts_hash == facts.digest():
-            self._dates.append(refused.retry_on)
-            self._gates.append(Gate("retry", refused.retry_on.isoformat(), self._today, ok=False))
-            return "wait", (Finding(refused.reason, {"step": top.id, "on": refused.retry_on.isoformat()}),)
-        return None
-
-    def _below_case(self, moving: Sequence[_Plan]) -> Finding | None:
-        """Case materiality on the net amount; its percent is of all that is open."""
-        wanted = self._policy.case_materiality
-        claimed = {plan.item.receivable_id: plan.item.open for plan in (*self._dunnable(), *moving)}
-        covered = sum(plan.item.open for plan in self._plans if plan.state == "covered")
-        net = sum(claimed.values()) - max(0, self._facts.unapplied - covered)
-        total = sum(plan.item.open for plan in self._plans)
-        needed = max(wanted.amount, 1)
-        is_enough = net >= needed and net * 100 >= total * wanted.percent
-        self._gates.append(
-            Gate("materiality", f"{self._amount(needed)}, {wanted.percent} %", self._amount(net), is_enough)
-        )
-        if is_enough:
-            return None
-        return Finding(
-            Reason.BELOW_CASE,
-            {"needed": self._amount(needed), "percent": str(wanted.percent), "found": self._amount(net)},
-        )
-
-    def _act(self, moving: Sequence[_Plan]) -> tuple[Outcome, tuple[Finding, ...], Contact]:
-        step = _highest(moving)
-        for plan in moving[MOST_LINES:]:
-            plan.step, plan.skipped = None, ()
-        kept = moving[:MOST_LINES]
-        listed = [
-            plan
-            for plan in self._plans
-            if plan.step is None and plan.state in ("grace", "dunnable") and plan not in moving
-        ]
-        chosen = {plan.item.receivable_id for plan in (*kept, *listed[: MOST_LINES - len(kept)])}
-        contact = Contact(
-            step=step,
-            tone=_not_softer(step.tone, self._facts.heard_tone),
-            lines=tuple(
-                Line(plan.item.receivable_id, plan.step, plan.item.last_notice_on)
-                for plan in self._plans
-                if plan.item.receivable_id in chosen
-            ),
-            cash_through=self._cash_through(),
-        )
-        self._dates = [self._as_of + (EXPIRES_AFTER_DAYS + 1) * _DAY]
-        left = self._facts.unapplied - sum(plan.item.open for plan in self._plans if plan.state == "covered")
-        reasons = (Finding(Reason.PART_COVERED, {"unapplied": self._amount(left)}),) if left > 0 else ()
-        return "act", reasons, contact
-
-    def _dunnable(self) -> list[_Plan]:
-        return [plan for plan in self._plans if plan.state == "dunnable"]
-
-    def _cash_through(self) -> date | None:
-        """Through which day cash must be known: the previous banking day (D8)."""
-        return None if self._facts.cash is None else self._calendar.add(self._as_of, -1)
-
     def _is_in_window(self) -> bool:
         """Whether an item is overdue, moves, or has reached its first step; or a stop was recorded."""
-        return any(
-            plan.state not in ("not_due",) or plan.step is not None or self._first_step_came(plan)
-            for plan in self._plans
-        )
+        as_of = self._as_of
+        for plan in self._plans:
+            if plan.state != "not_due" or plan.step is not None or plan.busy is not None or plan.item.passed:
+                return True
+            if plan.candidates:
+                on = plan.candidates[0].on
+                if on is not None and on <= as_of:
+                    return True
+        return False
 
-    def _first_step_came(self, plan: _Plan) -> bool:
-        first = self._policy.steps[0]
-        on = self._date(first, plan)[0]
-        self._dates.append(on)
-        return on <= self._as_of
-
-    def _case_state(self, in_window: bool) -> CaseState:  # noqa: FBT001 - private, one caller
-        if not in_window:
+    def _case_state(self, *, is_in_window: bool) -> CaseState:
+        if not is_in_window:
             return "closed"
         states = {plan.state for plan in self._plans}
         if all(plan.has_ended for plan in self._plans):
             return "ended"
-        if states == {"held"}:
-            return "held"
-        if "dunnable" in states:
+        if len(states) == 1:
+            only = states.pop()
+            if only == "held":
+                return "held"
+            if only == "handed_over":
+                return "handed_over"
+            states = {only}
+        if "dunnable" in states or "suspended" in states:
             return "active"
-        return "waiting" if states & {"held", "covered"} else "preventive"
+        return "waiting" if states & _STOPPED else "preventive"
 
-    def _amount(self, minor: int) -> str:
-        return f"{to_decimal(minor, self._facts.currency):f} {self._facts.currency}"
+    def _tellings(self) -> tuple[Telling, ...]:
+        reopened = tuple(
+            plan.receivable_id
+            for plan in self._plans
+            if not plan.item.told_reversal and plan.item.level and plan.state in _CHOOSING
+        )
+        tellings = _corrections(self._facts)
+        return (Telling("reversal", reopened[:MOST_LINES]), *tellings) if reopened else tellings
+
+    def _end_asked(self) -> tuple[Asking, ...]:
+        ended = tuple(plan.receivable_id for plan in self._plans if plan.has_ended)
+        if not ended:
+            return ()
+        task = self._policy.end.task
+        return (Asking(task.kind, task.role, task.due_business_days, Reason.END_REACHED, ended),)
+
+    def _amount(self, minor: int) -> Minor:
+        return Minor(minor, self._facts.currency)
+
+
+def _settled_runs(facts: AccountFacts, is_open: Iterable[UUID]) -> tuple[Closing, ...]:
+    """Runs whose receivables are all settled; a notice on its way is left to the permit."""
+    if not facts.runs:
+        return ()
+    live = frozenset(is_open)
+    return tuple(
+        Closing(run, Reason.SETTLED)
+        for run in facts.runs
+        if run.state in UNDER_WAY
+        and not (run.kind == "notice" and run.state == "requested")
+        and run.receivable_ids.isdisjoint(live)
+    )
+
+
+def _undoings(ladder: Ladder | None, facts: AccountFacts, plans: dict[UUID, ItemDecision]) -> tuple[Undoing, ...]:
+    """Effects whose cause is gone."""
+    if not facts.effects:
+        return ()
+    undoings = []
+    for effect in facts.effects:
+        rung = None if ladder is None else ladder.by_id.get(effect.step)
+        rule = None if rung is None else rung.step.undo
+        by = rule.effect if rule is not None else _UNDONE_BY.get(effect.effect)
+        if by is None:
+            continue
+        concerned = [plans[receivable_id] for receivable_id in effect.receivable_ids if receivable_id in plans]
+        if not concerned:
+            undoings.append(Undoing(effect, by, "settled"))
+        elif rule is not None and rule.on == "below_materiality" and _is_small(rung, concerned):
+            undoings.append(Undoing(effect, by, "below_materiality"))
+    return tuple(undoings)
+
+
+def _is_small(rung: Rung | None, concerned: Sequence[ItemDecision]) -> bool:
+    return rung is not None and sum(plan.claimable for plan in concerned) < max(rung.case_least, rung.item_least)
+
+
+def _corrections(facts: AccountFacts) -> tuple[Telling, ...]:
+    if not facts.corrections:
+        return ()
+    corrections = tuple(sorted(facts.corrections, key=lambda c: (c.on, c.reason, c.receivable_id)))
+    return (Telling("correction", tuple(sorted({c.receivable_id for c in corrections})), corrections),)
+
+
+def _skipped(
+    skipped: Sequence[tuple[Step, Reason]], ready: Sequence[Rung], chosen: Rung
+) -> tuple[tuple[Step, Reason], ...]:
+    """What lies below the chosen step: passed over for its own reason, or for a later step's sake."""
+    passed = [(step, why) for step, why in skipped if step.position < chosen.position]
+    passed += [(rung.step, Reason.CATCH_UP) for rung in ready if rung.position < chosen.position]
+    return tuple(sorted(passed, key=lambda entry: entry[0].position))
+
+
+def _is_enough(rung: Rung, net: int, total: int) -> bool:
+    return net >= rung.case_least and (not rung.case_percent or net * 100 >= total * rung.case_percent)
 
 
 def _order(item: Item) -> tuple[date, UUID]:
     return item.due_on, item.receivable_id
-
-
-def _highest(moving: Sequence[_Plan]) -> Step:
-    return max((plan.step for plan in moving if plan.step is not None), key=lambda step: step.position)
 
 
 def _not_softer(tone: Tone, heard: str | None) -> Tone:
@@ -458,13 +1049,26 @@ def _not_softer(tone: Tone, heard: str | None) -> Tone:
     return TONES[max(HARDNESS[tone], HARDNESS.get(heard or "", 0))]
 
 
-def _later(on: date | None, than: date | None) -> bool:
-    return on is None or (than is not None and on > than)
+def _months(since: date, as_of: date) -> int:
+    months = (as_of.year - since.year) * 12 + as_of.month - since.month
+    return months - (as_of.day < since.day)
 
 
-def _or_dash(on: date | None) -> str:
-    return "-" if on is None else on.isoformat()
+def _said(value: object) -> str:
+    match value:
+        case None:
+            return "?"
+        case frozenset():
+            return "/".join(sorted(map(str, value))) or "-"
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return str(value)
 
 
-def _findings(plans: Sequence[_Plan]) -> tuple[Finding, ...]:
+def _amount_text(amount: Minor) -> str:
+    return Finding("", {"": amount}).as_values()[""]
+
+
+def _findings(plans: Sequence[ItemDecision]) -> tuple[Finding, ...]:
     return tuple(plan.finding for plan in plans if plan.finding is not None)

@@ -187,13 +187,14 @@ class Telling:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """Something a person is asked to do; the same is asked once."""
+    """Something a person is asked to do; the same is asked once per case and `about`."""
 
     kind: str
     role: str
     due_business_days: int
     reason: Reason
     receivable_ids: tuple[UUID, ...] = ()
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from uuid import UUID
 from cobranza.contracts.money import to_decimal
 from cobranza.contracts.reasons import Reason
 
-RunState = Literal["proposed", "approved", "requested", "sent", "failed", "suppressed", "skipped"]
+RunState = Literal["proposed", "approved", "requested", "undelivered", "sent", "failed", "suppressed", "skipped"]
 Verdict = Literal["matched", "mismatch", "missing"]
 
 #: Runs that are under way: their receivables take no other step.
-UNDER_WAY: Final = frozenset({"proposed", "approved", "requested"})
+UNDER_WAY: Final = frozenset({"proposed", "approved", "requested", "undelivered"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class PartPayment:
 
 
 _NOTHING_ISSUED: Final[Mapping[str, Issued]] = MappingProxyType({})
+_NO_AMOUNTS: Final[Mapping[UUID, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Item:
         level: position of the last step issued for it; 0 when none was.
         passed: position up to which steps were issued or skipped; at least `level`.
         history: what was issued for it, by step id.
+        allocated: paid so far.
         reopened_on: when a reversal last reopened it.
         told_reversal: whether the debtor was told of that.
     """
@@ -62,7 +64,9 @@ class Item:
     passed: int = 0
     last_notice_on: date | None = None
     issued_on: date | None = None
-    history: Mapping[str, Issued] = _NOTHING_ISSUED
+    invoice_id: UUID | None = None
+    allocated: int = 0
+    history: Mapping[str, Issued] = field(default_factory=lambda: _NOTHING_ISSUED)
     payments: tuple[PartPayment, ...] = ()
     reopened_on: date | None = None
     told_reversal: bool = True
@@ -92,7 +96,7 @@ class Stop:
     from_on: date
     until_on: date | None
     receivable_ids: frozenset[UUID] = frozenset()
-    amounts: Mapping[UUID, int] = MappingProxyType({})
+    amounts: Mapping[UUID, int] = field(default_factory=lambda: _NO_AMOUNTS)
     stop_id: UUID | None = None
 
     def covers(self, receivable_id: UUID) -> bool:
@@ -202,6 +206,7 @@ class AccountFacts:
         unidentified: amounts of receipts whose payer is not known, minor units.
         evidence: documents at hand for a hand-over.
         evaluated_on: the last evaluation before this one.
+        promised_on: the day for which that evaluation asked to be checked again.
     """
 
     currency: str
@@ -222,6 +227,7 @@ class AccountFacts:
     unidentified: frozenset[int] = frozenset()
     evidence: frozenset[str] = frozenset()
     evaluated_on: date | None = None
+    promised_on: date | None = None
 
     def digest(self) -> str:
         """SHA-256 of what a contact would depend on, the same in whatever order it is known.

@@ -20,9 +20,7 @@ Tone = Literal["friendly", "neutral", "firm", "formal", "legal"]
 Kind = Literal["notice", "call", "task", "effect"]
 Channel = Literal["email", "sms", "whatsapp", "letter", "certified_letter"]
 CatchUpMode = Literal["collapse", "next", "none"]
-Effect = Literal[
-    "fee", "interest", "credit_hold", "suspend_service", "credit_bureau", "agency", "legal", "write_off"
-]
+Effect = Literal["fee", "interest", "credit_hold", "suspend_service", "credit_bureau", "agency", "legal", "write_off"]
 Undoing = Literal["late_charge_waived", "release_credit_hold", "resume_service", "correct_bureau", "recall"]
 
 #: From soft to hard.

@@ -254,9 +254,7 @@ class _Reader:
             case CurrencyCode():
                 if self._currency is not None:
                     return self._currency
-                return self._fault(
-                    node, "P104", path, f"expected an ISO 4217 currency such as MXN, got {said(node)}"
-                )
+                return self._fault(node, "P104", path, f"expected an ISO 4217 currency such as MXN, got {said(node)}")
             case ZoneName():
                 return self._zone(node, path)
             case Several():
@@ -335,9 +333,7 @@ class _Reader:
             pass
         return self._fault(node, "P104", path, f"expected a date such as 2027-01-01, got {said(node)}")
 
-    def _choice(
-        self, node: Node, path: str, choices: Sequence[str], read: Callable[[str], Any] | None = None
-    ) -> Any:
+    def _choice(self, node: Node, path: str, choices: Sequence[str], read: Callable[[str], Any] | None = None) -> Any:
         text = node.text if isinstance(node, Scalar) else ""
         value = read(text) if read is not None else (text if text in choices else None)
         if value is not None:

@@ -113,9 +113,7 @@ def not_checked(known: Known) -> tuple[str, ...]:
 class Rules:
     """Checks over what could be read of a file; what could not is told already and left alone."""
 
-    def __init__(
-        self, document: Table, entries: Sequence[Entry], top: Mapping[str, Any], known: Known
-    ) -> None:
+    def __init__(self, document: Table, entries: Sequence[Entry], top: Mapping[str, Any], known: Known) -> None:
         self._document = document
         self._entries = entries
         self._top = top
@@ -452,18 +450,14 @@ class Rules:
                             scalar.place, "P501", f"{entry.path}.{key}", f"a contact rule forbids {scalar.text!r}"
                         )
 
-    def _unknown(
-        self, node: Node | None, path: str, known: Iterable[str] | None, what: str
-    ) -> Iterator[Fault]:
+    def _unknown(self, node: Node | None, path: str, known: Iterable[str] | None, what: str) -> Iterator[Fault]:
         if known is not None and isinstance(node, Scalar) and node.text not in known:
             yield fault_at(
                 node.place, "P301", path, f"no {what} {node.text[:60]!r}{did_you_mean(node.text, sorted(known))}"
             )
 
     def _unknown_step(self, named: Scalar, key: str) -> Fault:
-        return fault_at(
-            named.place, "P203", key, f"no step {named.text[:60]!r}{did_you_mean(named.text, self._names)}"
-        )
+        return fault_at(named.place, "P203", key, f"no step {named.text[:60]!r}{did_you_mean(named.text, self._names)}")
 
     def _position(self, step: str) -> int:
         return next(entry.position for entry in self._entries if entry.values.get("id") == step)

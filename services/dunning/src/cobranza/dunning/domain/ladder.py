@@ -1,0 +1,91 @@
+"""A policy made ready to be evaluated many times: defaults filled in, dates as differences, days rolled once."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Final
+
+from cobranza.contracts.calendar import BusinessCalendar, Roll
+from cobranza.dunning.domain.condition import Always, Condition
+from cobranza.dunning.domain.policy import CONTACTS, IRREVERSIBLE, Policy, Step
+
+DAY: Final = timedelta(days=1)
+_NO_TIME: Final = timedelta(0)
+#: Business days for a person to do what a step without `task` asks.
+_DUE_BUSINESS_DAYS: Final = 2
+
+
+class Rung:
+    """One step with everything an evaluation asks of it."""
+
+    __slots__ = (
+        "base", "business_days", "case_least", "case_percent", "condition", "delta", "due_business_days", "early",
+        "evidence", "is_contact", "is_effect", "item_least", "item_percent", "min_gap", "must_be_delivered",
+        "needs_delivered_notice", "position", "required", "roll", "step", "term", "waits_for_grace",
+    )  # fmt: skip
+
+    def __init__(self, policy: Policy, step: Step) -> None:
+        materiality = step.materiality or policy.materiality
+        requires = step.requires
+        self.step = step
+        self.position = step.position
+        self.base = step.base
+        self.delta = step.offset * DAY
+        self.business_days = step.offset if step.unit == "business" else None
+        self.is_contact = step.kind in CONTACTS
+        self.is_effect = step.kind == "effect"
+        # What is said up to the due date makes no sense after it.
+        self.early = step.base == "issue" or (step.base == "due" and step.offset <= 0)
+        self.waits_for_grace = step.base == "due" and step.offset > 0 and policy.grace_days > 0
+        gap = policy.min_gap_days if step.min_gap_days is None else step.min_gap_days
+        # Never two contacts of a case on one day, whatever the policy says.
+        self.min_gap = max(1, gap) * DAY if self.is_contact else _NO_TIME
+        self.roll: Roll = policy.roll if step.roll is None else step.roll
+        self.item_least = materiality.item.amount
+        self.item_percent = materiality.item.percent
+        self.case_least = max(1, materiality.case.amount)
+        self.case_percent = materiality.case.percent
+        self.condition: Condition | None = None if isinstance(step.when, Always) else step.when
+        self.required = None if requires is None else requires.issued
+        self.term = _NO_TIME if requires is None else ((requires.term_days or 0) + 1) * DAY
+        self.must_be_delivered = requires is not None and requires.delivered
+        self.evidence = frozenset() if requires is None else frozenset(requires.evidence)
+        self.needs_delivered_notice = step.effect in IRREVERSIBLE
+        self.due_business_days = _DUE_BUSINESS_DAYS if step.task is None else step.task.due_business_days
+
+
+class Ladder:
+    """A policy and the creditor's business days."""
+
+    __slots__ = ("_following", "_preceding", "by_id", "calendar", "first_contact_max", "grace", "policy", "rungs")
+
+    def __init__(self, policy: Policy, calendar: BusinessCalendar) -> None:
+        self.policy = policy
+        self.calendar = calendar
+        self.rungs = tuple(Rung(policy, step) for step in policy.steps)
+        self.by_id = {rung.step.id: rung for rung in self.rungs}
+        self.first_contact_max = policy.position_of(policy.catch_up.first_contact_max)
+        self.grace = (policy.grace_days + 1) * DAY
+        self._following: dict[date, date] = {}
+        self._preceding: dict[date, date] = {}
+
+    def following(self, day: date) -> date:
+        """The day, or the next that is worked."""
+        found = self._following.get(day)
+        if found is None:
+            found = self._following[day] = self.calendar.roll(day, "following")
+        return found
+
+    def preceding(self, day: date) -> date:
+        """The day, or the last before it that is worked."""
+        found = self._preceding.get(day)
+        if found is None:
+            found = self._preceding[day] = self.calendar.roll(day, "preceding")
+        return found
+
+    def before_a_worked_day(self, day: date) -> date:
+        """The first worked day from `day` on that another worked day follows."""
+        day = self.following(day)
+        while self.following(day + DAY) != day + DAY:
+            day = self.following(day + DAY)
+        return day
