@@ -217,6 +217,7 @@ class _Desk:
     companies: Companies
     now: datetime
     tellings: list[_Telling] = field(default_factory=list)
+    _todays: dict[str, date] = field(default_factory=dict)
 
     @property
     def books(self) -> Books:
@@ -552,7 +553,10 @@ class _Desk:
         return profile
 
     def _today(self, company: str) -> date:
-        return self.now.astimezone(self._profile(company).zone).date()
+        today = self._todays.get(company)
+        if today is None:
+            today = self._todays[company] = self.now.astimezone(self._profile(company).zone).date()
+        return today
 
     def _tell(self, cause: Cause, payload: Payload, *, sequence: int) -> None:
         self.tellings.append(_Telling(payload, sequence, cause))
