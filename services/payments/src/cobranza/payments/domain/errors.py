@@ -6,11 +6,13 @@ PaymentsError
 ├── ReversalConflictError      the payment was already reversed, otherwise
 ├── MixedCurrenciesError       two currencies in one payment, or in one permit request
 ├── ControlTotalConflictError  the control total was accepted with other content
-└── PermitConflictError        the notice and attempt belong to another request
+├── PermitConflictError        the notice and attempt belong to another request
+└── RateMissingError           no rate was published for a day that bears interest
 """
 
 from __future__ import annotations
 
+from datetime import date
 from typing import ClassVar
 
 
@@ -70,3 +72,16 @@ class PermitConflictError(PaymentsError):
 
     code = "permit_conflict"
     status = 409
+
+
+class RateMissingError(PaymentsError):
+    """Interest is not computed for days without a published rate."""
+
+    code = "rate_required"
+
+    def __init__(self, *, series_id: str, day: date) -> None:
+        super().__init__(
+            f"rate series {series_id!r} has no rate for {day}; add the published rate, it is never extrapolated",
+            series=series_id,
+            day=day.isoformat(),
+        )
