@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -19,7 +20,7 @@ from figures import Figure, WrongTotalsError, median, percentile, say
 from kafka import KafkaProducer
 from payments_workload import COMPANY, STRUCTURED, connect, major
 
-from cobranza.chassis import ids
+from cobranza.chassis import clock, ids
 from cobranza.chassis.local.platform import SERVICES, LocalPlatform
 from cobranza.contracts import identifiers
 
@@ -216,6 +217,8 @@ def _mebibytes(pid: int) -> float:
 
 
 def _invoice(number: str) -> dict[str, Any]:
+    """An invoice as it is when an ERP publishes it: of today, due in thirty days."""
+    today = clock.utc_now().date()
     money = {"amount": major(116_000), "currency": "MXN"}
     return {
         "specversion": "1.0",
@@ -229,9 +232,9 @@ def _invoice(number: str) -> dict[str, Any]:
             "external": {"system": _SYSTEM, "id": number},
             "customer": _customer(number),
             "number": number,
-            "issued_on": "2026-01-02",
+            "issued_on": today.isoformat(),
             "payable": money,
-            "instalments": [{"number": 1, "due_on": "2026-02-01", "amount": money}],
+            "instalments": [{"number": 1, "due_on": (today + timedelta(days=30)).isoformat(), "amount": money}],
         },
     }
 
