@@ -121,12 +121,12 @@ def lose_a_list(fault: Path) -> None:
     """Make the transport forget one fetched list, as a cancelled fetch does."""
     deliver = Consumer._deliver
 
-    async def deliver_unless_told(self: Any, tp: Any, fetched: Any, fetcher: Any, generation: int) -> None:
+    async def deliver_unless_told(self: Any, tp: Any, part: Any, last: Any, fetcher: Any, generation: int) -> None:
         if _told_to(fault):
-            sys.stdout.write(f"HOLE {fetched.partition} {fetched[0].offset} {len(fetched)}\n")
+            sys.stdout.write(f"HOLE {part.partition} {part.inputs[0].record.offset} {len(part)}\n")
             sys.stdout.flush()
             return
-        await deliver(self, tp, fetched, fetcher, generation)
+        await deliver(self, tp, part, last, fetcher, generation)
 
     Consumer._deliver = deliver_unless_told  # type: ignore[method-assign]
 

@@ -270,7 +270,7 @@ class Analytics:
             records.append(SimpleNamespace(offset=offset, key=record.key, value=record.value, headers=record.headers))
         self.offsets[topic] = end = start + len(records)
         fetched = FetchedList(records, partition=0, fetched_from=start, end_offset=end)
-        assert await self.runners[topic].apply([fetched]) == {}
+        assert await self.runners[topic].apply([await self.runners[topic].read(fetched)]) == {}
 
     async def query(self, statement: str, **parameters: object) -> list[SimpleNamespace]:
         async with self.database.transaction() as tx:

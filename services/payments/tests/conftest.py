@@ -137,7 +137,7 @@ class Ledger:
         ]
         self._offsets[topic_name] = start + len(batch)
         fetched = FetchedList(batch, partition=0, fetched_from=start, end_offset=start + len(batch))
-        assert await runner.apply([fetched]) == {}
+        assert await runner.apply([await runner.read(fetched)]) == {}
 
     async def rows(self, sql: str, **parameters: Any) -> list[Any]:
         async with self.database.transaction() as tx:

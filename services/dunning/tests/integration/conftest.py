@@ -97,7 +97,7 @@ class Dunning:
         ]
         self.offsets[topic] = start + len(batch)
         fetched = FetchedList(batch, partition=0, fetched_from=start, end_offset=start + len(batch))
-        assert await runner.apply([fetched]) == {}
+        assert await runner.apply([await runner.read(fetched)]) == {}
 
     async def tell(self, *payloads: Payload, topic: str = "cobranza.payments") -> None:
         await self.deliver(*(self.event(payload) for payload in payloads), topic=topic)

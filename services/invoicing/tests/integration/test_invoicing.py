@@ -50,7 +50,8 @@ class Feed:
         headers = [("content-type", b"application/cloudevents+json")]
         records = [Record(self._offset + n, key, value, headers) for n, value in enumerate(values)]
         end = self._offset + len(values)
-        await self._runner.apply([FetchedList(records, partition=0, fetched_from=self._offset, end_offset=end)])
+        fetched = FetchedList(records, partition=0, fetched_from=self._offset, end_offset=end)
+        await self._runner.apply([await self._runner.read(fetched)])
         self._offset += len(values)
 
 

@@ -64,7 +64,7 @@ async def deliver(service: Any, companies: Any) -> Any:
         start = offsets[topic]
         offsets[topic] += len(records)
         fetched = FetchedList(records, partition=0, fetched_from=start, end_offset=offsets[topic])
-        assert await runners[topic].apply([fetched]) == {}
+        assert await runners[topic].apply([await runners[topic].read(fetched)]) == {}
 
     return feed
 

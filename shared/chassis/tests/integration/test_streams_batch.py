@@ -54,7 +54,11 @@ def _fetched(*records: Any, start: int | None = None, partition: int = PARTITION
 
 
 async def _apply(runner: BatchRunner, *records: Any, start: int | None = None) -> dict[int, int]:
-    return await runner.apply([_fetched(*records, start=start)])
+    return await _apply_all(runner, [_fetched(*records, start=start)])
+
+
+async def _apply_all(runner: BatchRunner, lists: list[FetchedList]) -> dict[int, int]:
+    return await runner.apply([await runner.read(fetched) for fetched in lists])
 
 
 async def _position(db: Database) -> object:
@@ -97,12 +101,13 @@ async def test_a_gap_that_compaction_left_is_no_hole(db: Database, ledger: toy.L
 
 
 async def test_lists_of_several_partitions_share_one_transaction(db: Database, ledger: toy.Ledger) -> None:
-    rewinds = await _runner(db, ledger).apply(
+    rewinds = await _apply_all(
+        _runner(db, ledger),
         [
             _fetched(toy.record(0, toy.told(1)), toy.record(1, toy.told(2))),
             _fetched(toy.record(0, toy.told(3, customer="B")), partition=OTHER),
             _fetched(toy.record(2, toy.told(4))),
-        ]
+        ],
     )
 
     assert rewinds == {}
@@ -112,12 +117,13 @@ async def test_lists_of_several_partitions_share_one_transaction(db: Database, l
 
 
 async def test_a_hole_in_one_partition_does_not_hold_back_another(db: Database, ledger: toy.Ledger) -> None:
-    rewinds = await _runner(db, ledger).apply(
+    rewinds = await _apply_all(
+        _runner(db, ledger),
         [
             _fetched(toy.record(4, toy.told(1))),
             _fetched(toy.record(0, toy.told(3, customer="B")), partition=OTHER),
             _fetched(toy.record(5, toy.told(2))),
-        ]
+        ],
     )
 
     assert rewinds == {PARTITION: 0}
@@ -129,12 +135,13 @@ async def test_poison_among_several_partitions_parks_alone_at_its_own_place(db: 
     bad = toy.told(3, customer="B")
     ledger.fail_for["F-3"] = ValueError("the handler cannot take it")
 
-    rewinds = await _runner(db, ledger).apply(
+    rewinds = await _apply_all(
+        _runner(db, ledger),
         [
             _fetched(toy.record(0, toy.told(1)), toy.record(1, toy.told(2))),
             _fetched(toy.record(0, bad), toy.record(1, toy.told(4, customer="C")), partition=OTHER),
             _fetched(toy.record(2, toy.told(5))),
-        ]
+        ],
     )
 
     assert rewinds == {}

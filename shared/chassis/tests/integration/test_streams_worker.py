@@ -69,11 +69,11 @@ async def test_a_worker_applies_all_and_a_deliberate_hole_is_healed_by_a_seek(
     dropped: list[int] = []
     deliver = Consumer._deliver
 
-    async def lose_one_list(self: Any, fetched: Any, fetcher: Any, generation: int) -> None:
-        if fetched.partition == 2 and not dropped:
-            dropped.append(len(fetched))
+    async def lose_one_list(self: Any, tp: Any, part: Any, last: Any, fetcher: Any, generation: int) -> None:
+        if tp.partition == 2 and not dropped:
+            dropped.append(len(part))
             return
-        await deliver(self, fetched, fetcher, generation)
+        await deliver(self, tp, part, last, fetcher, generation)
 
     monkeypatch.setattr(Consumer, "_deliver", lose_one_list)
     before = _count("position_rewinds_total", toy.TOPIC)

@@ -36,6 +36,8 @@ MOST_IN_A_ROW: Final = 20
 #: More poison than this share of the last WINDOW events stops the consumer.
 WINDOW: Final = 1000
 MOST_OF_WINDOW: Final = 0.05
+#: Records decoded before the loop turns.
+RECORDS_IN_A_ROW: Final = 32
 _LONGEST_WAIT_SECONDS: Final = 30.0
 
 
@@ -87,13 +89,17 @@ class _Input:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """A contiguous stretch of one partition; `start` is the first offset it answers for."""
+class Part:
+    """A contiguous stretch of one partition, decoded; `start` is the first offset it answers for."""
 
     partition: int
     inputs: Sequence[_Input]
     start: int
     end_offset: int
+
+    def __len__(self) -> int:
+        """How many records it holds."""
+        return len(self.inputs)
 
 
 class Breaker:
@@ -150,31 +156,30 @@ class BatchRunner:
         metrics.EVENTS_CONSUMED.labels(topic=agent.topic, event_type="unknown", outcome="skipped")
         metrics.EVENTS_SUSPECT.labels(topic=agent.topic)
 
-    async def apply(self, lists: Sequence[FetchedList]) -> dict[int, int]:
-        """Apply lists of one or several partitions; returns when every record is applied, stale, parked or skipped.
+    async def read(self, fetched: FetchedList) -> Part:
+        """Decode a list, a few records at a time: meanwhile the batch before it waits for the database."""
+        inputs: list[_Input] = []
+        for begin in range(0, len(fetched), RECORDS_IN_A_ROW):
+            inputs += [self._decode(record, fetched.partition) for record in fetched[begin : begin + RECORDS_IN_A_ROW]]
+            await asyncio.sleep(0)
+        return Part(fetched.partition, inputs, fetched.fetched_from, fetched.end_offset)
 
-        Lists of one partition stand in offset order. Transient faults are waited out here without limit. A record
+    async def apply(self, parts: Sequence[Part]) -> dict[int, int]:
+        """Apply parts of one or several partitions; returns when every record is applied, stale, parked or skipped.
+
+        Parts of one partition stand in offset order. Transient faults are waited out here without limit. A record
         that a handler or the database refuses is found by bisecting and parked.
 
         Returns:
             Where to fetch again, by partition: records below the list were never applied, so nothing of it was.
         """
         started = clock.monotonic()
-        parts = [
-            _Part(
-                fetched.partition,
-                [self._decode(record, fetched.partition) for record in fetched],
-                fetched.fetched_from,
-                fetched.end_offset,
-            )
-            for fetched in lists
-        ]
         rewinds = await self._apply_parts(parts)
         metrics.EVENT_BATCH_SECONDS.labels(topic=self._agent.topic).observe(clock.monotonic() - started)
-        metrics.EVENT_BATCH_SIZE.labels(topic=self._agent.topic).observe(sum(map(len, lists)))
+        metrics.EVENT_BATCH_SIZE.labels(topic=self._agent.topic).observe(sum(map(len, parts)))
         return rewinds
 
-    async def _apply_parts(self, parts: Sequence[_Part]) -> dict[int, int]:
+    async def _apply_parts(self, parts: Sequence[Part]) -> dict[int, int]:
         only = parts[0].inputs[0] if len(parts) == 1 and len(parts[0].inputs) == 1 else None
         tries = waits = 0
         while True:
@@ -221,7 +226,7 @@ class BatchRunner:
                     )
                     only.fault = error
 
-    async def _told_to_park(self, parts: Sequence[_Part]) -> bool:
+    async def _told_to_park(self, parts: Sequence[Part]) -> bool:
         """Has an operator said, in the last hour, that the stuck event of one of these partitions be parked?"""
         try:
             async with self._database.transaction() as tx:
@@ -245,7 +250,7 @@ class BatchRunner:
                 return False
             raise
 
-    async def _bisect(self, parts: Sequence[_Part]) -> dict[int, int]:
+    async def _bisect(self, parts: Sequence[Part]) -> dict[int, int]:
         if len(parts) > 1:
             middle = len(parts) // 2
             first, second = parts[:middle], parts[middle:]
@@ -253,8 +258,8 @@ class BatchRunner:
             (part,) = parts
             middle = len(part.inputs) // 2
             before, after = part.inputs[:middle], part.inputs[middle:]
-            first = [_Part(part.partition, before, part.start, part.end_offset)]
-            second = [_Part(part.partition, after, before[-1].record.offset + 1, part.end_offset)]
+            first = [Part(part.partition, before, part.start, part.end_offset)]
+            second = [Part(part.partition, after, before[-1].record.offset + 1, part.end_offset)]
         # A partition to be rewound by the first half shows the same hole to the second.
         return {**await self._apply_parts(first), **await self._apply_parts(second)}
 
@@ -292,7 +297,7 @@ class BatchRunner:
             item.key = _readable_key(record.key)
         return item
 
-    async def _transact(self, parts: Sequence[_Part]) -> dict[int, int]:
+    async def _transact(self, parts: Sequence[Part]) -> dict[int, int]:
         outcomes: dict[tuple[str, str], int] = {}
         rewinds: dict[int, int] = {}
         fresh: list[_Input] = []

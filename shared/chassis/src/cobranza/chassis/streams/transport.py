@@ -1,4 +1,4 @@
-"""Faust's Kafka transport, changed to hand agents whole fetched lists and to seek to our positions.
+"""Faust's Kafka transport, changed to hand agents whole fetched lists, decoded, and to seek to our positions.
 
 Stock Faust makes several asyncio tasks per record and keeps its place in Kafka's group offsets,
 which lose records on some rebalances. This transport delivers each fetched list as one message and
@@ -107,11 +107,14 @@ class Consumer(driver.Consumer):
                 if not records:
                     continue
                 generation = self.app.consumer_generation_id
-                for tp, fetched in records.items():
+                app: Any = self.app
+                for key, fetched in records.items():
+                    tp = TP(key.topic, key.partition)
+                    part = await app.read_list(tp, fetched)  # set by chassis.streams.worker
                     if not self.flow_active or generation != self.app.consumer_generation_id:
                         # The rebalance in progress ends with a seek to our positions.
                         break
-                    await self._deliver(TP(tp.topic, tp.partition), cast("FetchedList", fetched), fetcher, generation)
+                    await self._deliver(tp, part, cast("Any", fetched[-1]), fetcher, generation)
         except self.consumer_stopped_errors:
             if not self.transport.app.should_stop:
                 raise
@@ -120,10 +123,8 @@ class Consumer(driver.Consumer):
             if not (self.transport.app.should_stop or self.app.rebalancing):
                 raise
 
-    async def _deliver(self, tp: TP, fetched: FetchedList, fetcher: Any, generation: int) -> None:
-        last: Any = fetched[-1]
+    async def _deliver(self, tp: TP, part: Any, last: Any, fetcher: Any, generation: int) -> None:
         topics: Any = self.app.topics
-        value: Any = fetched
         for channel in list(topics._tp_index[tp]):
             queue = channel.queue
             # Never block in the queue's own put: a rebalance cancels waiting putters.
@@ -138,10 +139,10 @@ class Consumer(driver.Consumer):
                 await self.sleep(0.005)
             message = ConsumerMessage(
                 tp.topic, tp.partition, last.offset, last.timestamp / 1000.0, last.timestamp_type,
-                None, None, value, None, None, None, tp, generation_id=generation,
+                None, None, part, None, None, None, tp, generation_id=generation,
             )  # fmt: skip
             message.incref(1)
-            event = channel._create_event(None, fetched, None, message=message)
+            event = channel._create_event(None, part, None, message=message)
             queue.put_nowait_enhanced(
                 event,
                 on_pressure_high=lambda: self.on_buffer_full(tp),

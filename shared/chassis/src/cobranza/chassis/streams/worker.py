@@ -21,7 +21,7 @@ from cobranza.chassis.database import Database, is_transient
 from cobranza.chassis.logs import logger
 from cobranza.chassis.outbox import Cause
 from cobranza.chassis.streams.agent import Agent
-from cobranza.chassis.streams.batch import BatchRunner, FetchedList
+from cobranza.chassis.streams.batch import BatchRunner, FetchedList, Part
 
 #: How often an idle worker refreshes "caught up", looks for holes at a log's end and for breakers.
 TICK_SECONDS: Final = 10.0
@@ -29,7 +29,7 @@ TICK_SECONDS: Final = 10.0
 MOST_COORDINATOR_ERRORS: Final = 5
 #: Allocations between two looks for cyclic garbage: a batch makes tens of thousands of objects and no cycles.
 _GC_THRESHOLD: Final = 50_000
-#: A batch gathers lists until it holds this many records.
+#: A batch gathers parts until it holds this many records.
 MOST_RECORDS: Final = 1000
 #: The watchdog's limits: no turn of the loop; lag without an ended attempt; outside a stable group.
 LOOP_SILENT_SECONDS: Final = 60.0
@@ -109,6 +109,7 @@ class StreamWorker:
             datadir="/nonexistent",
         )
         app.stored_positions = self._positions
+        app.read_list = self._read
         for topic in self._agents:
             app.agent(
                 app.topic(
@@ -124,10 +125,10 @@ class StreamWorker:
 
     def _agent_body(self, topic: str) -> Any:
         async def consume(stream: Any) -> None:
-            async for fetched in stream:
-                waiting = _take_waiting(stream.channel.queue, most=MOST_RECORDS - len(fetched))
+            async for part in stream:
+                waiting = _take_waiting(stream.channel.queue, most=MOST_RECORDS - len(part))
                 try:
-                    await self._consume(topic, [fetched, *(event.value for event in waiting)])
+                    await self._consume(topic, [part, *(event.value for event in waiting)])
                     for event in waiting:
                         event.ack()
                 except asyncio.CancelledError:
@@ -137,14 +138,17 @@ class StreamWorker:
 
         return consume
 
-    async def _consume(self, topic: str, lists: Sequence[FetchedList]) -> None:
+    async def _read(self, tp: TP, fetched: FetchedList) -> Part:
+        return await self._runners[tp.topic].read(fetched)
+
+    async def _consume(self, topic: str, parts: Sequence[Part]) -> None:
         runner = self._runners[topic]
         self._busy += 1
         try:
             await self._wait_while_stopped(topic, runner)
             if self._stopping:
                 return
-            rewinds = await runner.apply(lists)
+            rewinds = await runner.apply(parts)
             for partition, offset in rewinds.items():
                 await self._rewind(TP(topic, partition), offset)
             if (reason := runner.breaker.reason) is not None:
@@ -401,7 +405,7 @@ class StreamWorker:
 
 
 def _take_waiting(queue: Any, *, most: int) -> list[Any]:
-    """The fetched lists that already wait behind the one just taken, up to `most` records more.
+    """The parts that already wait behind the one just taken, up to `most` records more.
 
     They share its transaction: under load a batch grows to what arrived during the one before, over all
     partitions, instead of paying a commit for each partition's few records.
