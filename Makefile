@@ -190,13 +190,15 @@ dashboards: install ## Write the Grafana boards
 	$(BIN)/python deploy/grafana/build.py
 
 .PHONY: docs
-docs: install ## Write the event catalogue, the AsyncAPI document and the problem pages
+docs: install ## Write the event catalogue, the AsyncAPI and OpenAPI documents and the problem pages
 	$(BIN)/python -m cobranza.contracts.catalogue docs
+	$(BIN)/python -m cobranza.chassis.openapi write
 	$(BIN)/python -m cobranza.chassis.http > docs/problems.md
 
 .PHONY: generated-check
 generated-check: install ## Fail when a generated file is stale
-	$(BIN)/python -m cobranza.contracts.catalogue check
+	$(BIN)/python -m cobranza.contracts.catalogue check || { echo "run make docs or make schemas"; exit 1; }
+	$(BIN)/python -m cobranza.chassis.openapi check || { echo "an API has changed: run make docs"; exit 1; }
 	$(BIN)/python -m cobranza.chassis.http | diff -u docs/problems.md - || { echo "docs/problems.md is stale: run make docs"; exit 1; }
 	@made=$$(mktemp -d) && $(BIN)/python deploy/grafana/build.py $$made >/dev/null && diff -ru deploy/grafana/dashboards $$made; \
 		same=$$?; rm -rf $$made; test $$same = 0 || { echo "the boards are stale: run make dashboards"; exit 1; }

@@ -19,6 +19,8 @@ import relay
 import running
 from figures import Figure, WrongTotalsError, describe, say
 
+from cobranza.chassis.local.faults import LocalModeError
+
 Benchmark = Callable[[Path, bool], Coroutine[Any, Any, list[Figure]]]
 
 
@@ -67,7 +69,7 @@ def main() -> int:
         state.mkdir()
         try:
             figures = asyncio.run(BENCHMARKS[name](state, options.quick))
-        except WrongTotalsError as error:
+        except (WrongTotalsError, LocalModeError) as error:
             failed.append(name)
             say(f"  FAILED, no rate: {error}; state in {state}")
         else:

@@ -42,7 +42,7 @@ class Figure:
 
     def __str__(self) -> str:
         against = "" if self.ratio is None else f"   {self.ratio:.2f} of {self.against}"
-        spread = f"   median of {len(self.rounds)}: {', '.join(f'{r:,.4g}' for r in self.rounds)}"
+        spread = f"   median of {len(self.rounds)}: {', '.join(f'{r:,.1f}' for r in self.rounds)}"
         return f"{self.name:<58} {self.value:>12,.1f} {self.unit:<12}{against}{spread}"
 
 

@@ -85,6 +85,7 @@ def generate(*, customers: int, months: int, seed: int = 7) -> Portfolio:
     for index in range(1, customers + 1):
         (company, currency, _, bounds, step) = chance.choices(_MARKETS, weights=[m[2] for m in _MARKETS])[0]
         _Story(book, chance, index, company, currency, bounds, step).tell()
+    _add_watermarks(book)
     _add_broken_inputs(book)
     return book
 
@@ -298,6 +299,18 @@ class _Story:
             company=self._company, system=system, event=event, customer=self._customer, event_id=event_id, data=data
         )
         self._book.events[max(on, FIRST_DAY)].append((topic, key, told))
+
+
+def _add_watermarks(book: Portfolio) -> None:
+    """Every day the bank states that all cash through the day before has been told."""
+    for day in (FIRST_DAY + timedelta(days=n) for n in range((book.last_day - FIRST_DAY).days + 1)):
+        through_on = (day - timedelta(days=1)).isoformat()
+        for company in sorted({company for company, *_ in _MARKETS}):
+            key, told = erp_event(
+                company=company, system="bank", event="cash-watermark", customer="-", event_id=f"cash-{through_on}",
+                data={"system": "bank", "through_on": through_on},
+            )  # fmt: skip
+            book.events[day].append(("erp.payments", key, told))
 
 
 def _add_broken_inputs(book: Portfolio) -> None:

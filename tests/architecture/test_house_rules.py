@@ -134,6 +134,15 @@ def test_the_shared_readme_lists_every_module_of_contracts_and_chassis() -> None
     assert listed == found
 
 
+def test_documents_name_only_targets_that_the_makefile_has() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    texts = [path.read_text(encoding="utf-8") for path in _tracked() if path.suffix == ".md"]
+    named = {name for text in texts for name in re.findall(r"(?:`|^)make ([a-z-]+)", text, flags=re.MULTILINE)}
+
+    assert named
+    assert named - targets == set()
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_has_its_page_of_documentation(service: str) -> None:
     assert (ROOT / "services" / service / "README.md").is_file()

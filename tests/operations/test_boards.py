@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
@@ -100,7 +98,7 @@ def test_variables_are_made_and_used(board: dict[str, Any]) -> None:
 def test_a_question_asks_for_metrics_that_exist(
     expression: str, exported_names: frozenset[str], selected: Callable[[str], list[Any]]
 ) -> None:
-    asked = {selector.metric for selector in selected(_replaced(expression))}
+    asked = {selector.metric for selector in selected(expression)}
 
     assert asked
     assert asked - exported_names - RECORDED == set()
@@ -135,107 +133,62 @@ def test_grafana_finds_boards_and_source_where_they_are_mounted() -> None:
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]) -> Iterator[httpx.Client]:
+def prometheus(prometheus_of: Callable[..., Any]) -> Iterator[Any]:
     """A Prometheus with our rules that has scraped every declared metric a few times."""
-    binary = program("prometheus")
-    directory = tmp_path_factory.mktemp("prometheus")
     exporter = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("exporter.py")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
+    assert exporter.stdin is not None
     assert exporter.stdout is not None
-    target = f"127.0.0.1:{exporter.stdout.readline().strip()}"
-    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(ROOT / "deploy/prometheus" / file) for file in config["rule_files"]]
-    labels = {"service": "payments", "role": "worker"}
-    config["scrape_configs"] = [{"job_name": "cobranza", "static_configs": [{"targets": [target], "labels": labels}]}]
-    (directory / "prometheus.yml").write_text(yaml.safe_dump(config), "utf-8")
-    port = _free_port()
-    server = subprocess.Popen(
-        [binary, f"--config.file={directory / 'prometheus.yml'}", f"--storage.tsdb.path={directory / 'data'}",
-         f"--web.listen-address=127.0.0.1:{port}"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    port = int(exporter.stdout.readline())
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10) as client:
-            _wait_for_scrapes(client, server)
-            yield client
+        with prometheus_of([(port, {"service": "payments", "role": "worker"})]) as server:
+            _wait_for_scrapes(server)
+            yield server
     finally:
-        server.terminate()
-        server.wait(timeout=30)
-        exporter.stdin.close()  # type: ignore[union-attr]
+        exporter.stdin.close()
         exporter.stdout.close()
         exporter.wait(timeout=30)
 
 
 @pytest.mark.parametrize("expression", QUESTIONS)
-def test_a_question_of_a_board_has_an_answer(prometheus: httpx.Client, expression: str) -> None:
-    assert _ask(prometheus, _replaced(expression)) != []
+def test_a_question_of_a_board_has_an_answer(prometheus: Any, expression: str) -> None:
+    assert prometheus.question(expression, window="20s") != []
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("alert") or rule["record"])
-def test_a_rule_runs(prometheus: httpx.Client, rule: dict[str, Any]) -> None:
-    answer = _ask(prometheus, rule["expr"])
+def test_a_rule_runs(prometheus: Any, rule: dict[str, Any]) -> None:
+    answer = prometheus.ask(rule["expr"])
 
     if "record" in rule:
         assert answer != []
 
 
-def test_prometheus_evaluates_the_rules_without_an_error(prometheus: httpx.Client) -> None:
-    groups = prometheus.get("/api/v1/rules").json()["data"]["groups"]
-
-    found = [(rule["name"], rule["health"], rule.get("lastError")) for group in groups for rule in group["rules"]]
-
-    assert len(found) == len(RULES)
-    assert [rule for rule in found if rule[1:] != ("ok", None)] == []
+def test_prometheus_evaluates_the_rules_without_an_error(prometheus: Any) -> None:
+    assert prometheus.unhealthy_rules() == []
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
-def test_a_variable_of_a_board_has_values_to_choose_from(prometheus: httpx.Client, board: dict[str, Any]) -> None:
+def test_a_variable_of_a_board_has_values_to_choose_from(prometheus: Any, board: dict[str, Any]) -> None:
     for variable in board["templating"]["list"]:
         if variable["type"] == "query":
             metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]).groups()  # type: ignore[union-attr]
-            values = prometheus.get(f"/api/v1/label/{label}/values", params={"match[]": metric}).json()["data"]
+            values = prometheus.client.get(f"/api/v1/label/{label}/values", params={"match[]": metric}).json()["data"]
             assert values
 
 
-def test_the_annotations_of_a_board_are_questions_that_run(prometheus: httpx.Client) -> None:
+def test_the_annotations_of_a_board_are_questions_that_run(prometheus: Any) -> None:
     for board in BOARDS.values():
         for annotation in board["annotations"]["list"]:
-            _ask(prometheus, annotation["expr"])
+            prometheus.ask(annotation["expr"])
 
 
-def _replaced(expression: str) -> str:
-    return re.sub(r"\$(service|company|currency)\b", ".*", expression.replace("$__rate_interval", "20s"))
-
-
-def _ask(prometheus: httpx.Client, expression: str) -> list[Any]:
-    answer = prometheus.get("/api/v1/query", params={"query": expression}).json()
-    assert answer["status"] == "success", answer
-    result: list[Any] = answer["data"]["result"]
-    return result
-
-
-def _wait_for_scrapes(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
-    """Until three scrapes are in, so that rates and the rules built on them have values."""
+def _wait_for_scrapes(prometheus: Any) -> None:
+    """Until four scrapes are in, so that rates and the rules built on them have values."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        assert server.poll() is None, "Prometheus ended"
-        try:
-            ready = client.get("/-/ready").is_success
-            if ready and _ask(
-                client, "count_over_time(up[1m]) >= 4 and on () service:cobranza_http_errors:ratio_5m >= 0"
-            ):
-                return
-        except httpx.TransportError:
-            pass
+        if prometheus.ask("count_over_time(up[1m]) >= 4 and on () service:cobranza_http_errors:ratio_5m >= 0"):
+            return
         time.sleep(0.25)
     pytest.fail("Prometheus scraped nothing within 60 s")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -17,7 +17,9 @@ import pytest
 import yaml
 
 from cobranza.chassis.http.access import KeyAccess
+from cobranza.chassis.local.jars import KAFKA_VERSION
 from cobranza.chassis.settings import PlatformSettings, ServiceSettings
+from cobranza.chassis.testing import containers
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("invoicing", "payments", "dunning", "notifications", "analytics")
@@ -146,12 +148,13 @@ def test_mounted_files_exist() -> None:
     assert [mount for mount in mounts if not (ROOT / mount).exists()] == []
 
 
-def test_images_have_a_version_and_kafka_the_one_of_everywhere() -> None:
+def test_images_have_a_version_and_the_servers_that_of_everywhere() -> None:
     foreign = [c["image"] for c in CONTAINERS.values() if not c["image"].startswith("cobranza-")]
 
     assert [image for image in foreign if not re.fullmatch(r"[\w./-]+:v?\d[\w.-]*(@sha256:[0-9a-f]{64})?", image)] == []
-    assert CONTAINERS["kafka"]["image"].split("@")[0] == "apache/kafka:4.3.1"
-    assert "4.3.1" in (ROOT / "deploy/kafka/README.md").read_text(encoding="utf-8")
+    assert CONTAINERS["kafka"]["image"].split("@")[0] == containers.KAFKA_IMAGE
+    assert CONTAINERS["postgres"]["image"].split("@")[0] == containers.POSTGRES_IMAGE
+    assert f"the same version, {KAFKA_VERSION}." in (ROOT / "deploy/kafka/README.md").read_text(encoding="utf-8")
 
 
 # The platform
@@ -381,7 +384,7 @@ def test_digests_are_written_behind_tags_and_renewed() -> None:
     once = lock_images.pinned(text, lambda _: "sha256:" + "a" * 64)
     twice = lock_images.pinned(once, lambda _: "sha256:" + "b" * 64)
 
-    assert f"image: apache/kafka:4.3.1@sha256:{'b' * 64}\n" in twice
+    assert f"image: {containers.KAFKA_IMAGE}@sha256:{'b' * 64}\n" in twice
     assert twice.count("@sha256:") == once.count("@sha256:") == 7
     assert "cobranza-payments:${COBRANZA_VERSION:-dev}\n" in twice
 
