@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from collections.abc import Mapping
@@ -100,6 +101,15 @@ class Fleet:
         except TimeoutError:
             worker.process.kill()
             await worker.process.wait()
+
+    def reasons_to_end(self) -> list[str]:
+        """What workers said before they ended by themselves; a planted kill says nothing."""
+        return [
+            str(json.loads(line)["reason"])
+            for log in self._logs.glob("*.log")
+            for line in log.read_text(errors="replace").splitlines()
+            if '"event": "worker ended"' in line
+        ]
 
     def count_in_logs(self, text: str) -> int:
         """How often `text` stands in the workers' logs."""

@@ -273,7 +273,7 @@ async def _figures(
     run.say(
         f"behind {parked.get('behind', 0)} of {oracle.behind}, positions at the end "
         f"{await checks.at_the_end(owner, bootstrap)}, unpublished {unpublished}, inversions published "
-        f"{told.inversions}, workers ended by themselves {fleet.ended_by_itself}"
+        f"{told.inversions}, workers ended by themselves {fleet.ended_by_itself} {fleet.reasons_to_end()}"
     )
     figures |= {
         "parked": parked.get("poison", 0),
