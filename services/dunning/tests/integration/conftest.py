@@ -25,7 +25,7 @@ from cobranza.contracts import envelope, identifiers, notifications, payments
 from cobranza.contracts.payloads import Payload
 from cobranza.dunning import gateways
 from cobranza.dunning.settings import DunningSettings
-from cobranza.dunning.use_cases import policies
+from cobranza.dunning.use_cases import policies, tasks
 from cobranza.dunning.use_cases.evaluation import Desk
 
 PROFILE = {
@@ -161,6 +161,18 @@ class Dunning:
             ),
             topic="cobranza.notifications",
         )
+
+    async def complete(self, task: dict[str, Any], disposition: str) -> None:
+        async with self.database.transaction() as tx:
+            await tasks.complete_task(
+                self.desk,
+                tx,
+                company=task["company"],
+                task_id=UUID(task["task_id"]),
+                disposition=disposition,
+                receptivity=None,
+                by="Lucía",
+            )
 
     async def suppressed(self, request: dict[str, Any], day: str, reason: str = "no_address") -> None:
         await self.tell(

@@ -2,13 +2,15 @@
 
 from datetime import date
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from cobranza.chassis.streams import Event
-from cobranza.contracts import invoicing, payments
+from cobranza.contracts import identifiers, invoicing, notifications, payments
 from cobranza.contracts.envelope import Envelope, Record, decode
 from cobranza.contracts.topics import topic
+from cobranza.dunning.domain.errors import TaskRefusedError, UnknownTaskError
 from cobranza.dunning.use_cases.following import follow_payments
 
 
@@ -366,7 +368,7 @@ async def test_a_step_waits_until_cash_is_known_and_asks_the_permit_for_it(servi
     await service.deliver(record, record)
 
     [request] = await service.told("notice-requested")
-    assert request["conditions"] == {"cash_through": "2027-01-13", "unapplied": "net", "control_total": "off"}
+    assert request["conditions"] == {"cash_through": "2027-01-13", "unapplied": "net", "control_total": "effects"}
 
 
 async def test_without_a_policy_a_person_is_asked_once_and_activation_evaluates_at_once(service: Any) -> None:
@@ -468,3 +470,113 @@ async def test_hundreds_of_cases_are_evaluated_in_one_batch_and_by_their_timers(
 
     assert len(await service.told("notice-requested")) == 300
     assert await service.broken() == {}
+
+
+async def test_a_part_payment_a_reversal_and_a_delivery_are_kept_with_the_receivable(service: Any) -> None:
+    request = await _first_notice(service)
+    await service.sent(request, "01-14")
+    delivered = {
+        "company": "acme-mx", "customer": "C-1", "purpose": "dunning", "channel": "email", "delivery": "sandbox",
+        "notice_id": identifiers.notice_id(
+            company="acme-mx", case_id=UUID(request["case_id"]), step="aviso-1", run=1, channel="email"
+        ),
+        "case_id": request["case_id"], "step": "aviso-1", "run": 1, "delivered_at": "2027-01-15T18:00:00Z",
+        "delivered_on": "2027-01-15",
+    }  # fmt: skip
+    await service.tell(notifications.NoticeDelivered.model_validate(delivered), topic="cobranza.notifications")
+    await service.tell(service.receivable("A-1", "01-11", open="20000.00", cause="payment-received"))
+    await service.tell(service.receivable("A-1", "01-11", cause="payment-reversed"))
+
+    [item] = await service.rows("SELECT history, payments, reopened_on, told_reversal, level FROM receivable")
+    assert item.history == {"aviso-1": {"on": "2027-01-14", "times": 1, "delivered_on": "2027-01-15"}}
+    assert item.payments == [["2026-12-11", 38_000_00, 58_000_00]]
+    assert (item.reopened_on, item.told_reversal, item.level) == (date(2026, 12, 11), True, 1)
+    assert [task["kind"] for task in await service.told("task-created")] == ["reversal"]
+    assert await service.broken() == {}
+
+
+async def test_an_effect_waits_for_the_control_total_and_for_a_person(service: Any) -> None:
+    await service.activate("strict")
+    await service.tell(service.receivable("A-1", "01-11"))
+    days = [f"01-{d:02}" for d in range(4, 32)] + [f"02-{d:02}" for d in range(1, 5)]
+    answered = 0
+    for day in days:
+        await service.at(day)
+        requests = await service.told("notice-requested")
+        if len(requests) > answered:
+            await service.sent(requests[-1], day)
+            answered = len(requests)
+    held = (await service.rows("SELECT reason FROM account"))[0].reason
+    before = [task["kind"] for task in await service.told("task-created")]
+
+    checked = {
+        "company": "acme-mx", "currency": "MXN", "total_on": "2027-02-03", "verdict": "matched",
+        "found": {"open_count": 1, "open_total": {"amount": "58000.00", "currency": "MXN"}},
+        "checked_at": "2027-02-04T12:00:00Z",
+    }  # fmt: skip
+    await service.tell(payments.ControlTotalChecked.model_validate(checked))
+
+    assert (held, before) == ("control_mismatch", ["call"])
+    [task] = (await service.told("task-created"))[1:]
+    assert (task["kind"], task["role"], task["step"], task["due_on"]) == (
+        "approval", "credit_manager", "bloqueo", "2027-02-09",
+    )  # fmt: skip
+    [run] = await service.rows("SELECT state, kind FROM step_run WHERE step = 'bloqueo'")
+    assert tuple(run) == ("proposed", "effect")
+
+    await service.complete(task, "approved")
+    effect = (await service.told("task-created"))[-1]
+    await service.complete(effect, "done")
+
+    assert (effect["kind"], effect["role"]) == ("credit_hold", "operations")
+    assert [told["step"] for told in await service.told("step-reached")][-1] == "bloqueo"
+    [run] = await service.rows("SELECT state FROM step_run WHERE step = 'bloqueo'")
+    [item] = await service.rows("SELECT level_step FROM receivable")
+    assert (run.state, item.level_step) == ("sent", "bloqueo")
+    assert await service.broken() == {}
+
+
+async def test_a_call_that_reaches_nobody_lets_the_ladder_go_on_and_a_task_ends_once(service: Any) -> None:
+    await service.activate("small-business")
+    await service.tell(service.receivable("A-1", "01-11"))
+    answered = 0
+    for day in [f"01-{d:02}" for d in range(8, 28)]:
+        await service.at(day)
+        requests = await service.told("notice-requested")
+        if len(requests) > answered:
+            await service.sent(requests[-1], day)
+            answered = len(requests)
+    [call] = await service.told("task-created")
+
+    await service.complete(call, "refused")
+    await service.complete(call, "refused")
+    with pytest.raises(TaskRefusedError):
+        await service.complete(call, "done")
+    with pytest.raises(UnknownTaskError):
+        await service.complete({**call, "task_id": str(UUID(int=1))}, "done")
+
+    assert (call["kind"], call["role"], call["step"]) == ("call", "collector", "llamada")
+    assert [told["disposition"] for told in await service.told("task-completed")] == ["refused"]
+    [run] = await service.rows("SELECT state, reason FROM step_run WHERE step = 'llamada'")
+    [item] = await service.rows("SELECT level_step, passed FROM receivable")
+    assert (run.state, run.reason, item.level_step, item.passed) == ("skipped", "task_expired", "aviso-2", 4)
+    assert await service.broken() == {}
+
+
+async def test_a_replacement_inherits_the_level_of_the_invoice_it_replaces(service: Any) -> None:
+    request = await _first_notice(service)
+    await service.sent(request, "01-14")
+    old, new = (
+        service.receivable("A-1", "01-11"),
+        service.receivable("A-2", "01-11", issued="52000.00", open="52000.00"),
+    )
+    replaced = {
+        "company": "acme-mx", "customer": "C-1", "number": "A-1", "invoice_id": old.invoice_id,
+        "replaced_by": new.invoice_id, "replaced_on": "2027-01-15",
+    }  # fmt: skip
+    await service.tell(invoicing.InvoiceReplaced.model_validate(replaced), topic="cobranza.invoicing")
+    await service.tell(new)
+
+    rows = await service.rows("SELECT number, level, level_step FROM receivable ORDER BY number")
+    assert [tuple(row) for row in rows] == [("A-1", 1, "aviso-1"), ("A-2", 1, "aviso-1")]
+    assert [task["kind"] for task in await service.told("task-created")] == ["correction"]

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from cobranza.chassis import http, migrations, page
 from cobranza.chassis.page import Pages
+from cobranza.dunning import gateways
 
 MIGRATIONS = "cobranza.dunning:migrations"
 
@@ -343,3 +344,156 @@ async def _in_thread(function: Any, *arguments: str) -> Any:
     import asyncio
 
     return await asyncio.to_thread(function, *arguments)
+
+
+async def test_a_policy_file_is_checked_over_http_as_by_the_command(
+    service: Any, client: httpx.AsyncClient, command: Any, tmp_path: Path
+) -> None:
+    example = (Path(__file__).parents[1] / "data" / "mx-b2b.yaml").read_text(encoding="utf-8")
+    faulty = tmp_path / "faulty.yaml"
+    faulty.write_text(example.replace("min_gap_days: 3", "min_gap_days: three"), encoding="utf-8")
+    document = yaml.load(faulty.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 - text alone
+    url = "/dunning/v1/policies/check?company=acme-mx"
+
+    as_yaml = await client.post(url, content=faulty.read_bytes(), headers={"Content-Type": "application/yaml"})
+    as_json = await client.post(url, json=document)
+    sound = await client.post(url, content=example.encode())
+    not_text = await client.post(url, content=b"\xff\xfe")
+    by_command = await _in_thread(command, "policy", "check", str(faulty), "--json")
+
+    told = json.loads(by_command.output.splitlines()[0])
+    assert as_yaml.json()["faults"] == told["faults"]
+    assert as_yaml.json()["faults"][0] == {
+        "line": 12, "column": 15, "code": "P104", "key": "min_gap_days",
+        "text": "expected a whole number 0 to 60, got 'three'",
+    }  # fmt: skip
+    assert [fault["text"] for fault in as_json.json()["faults"]] == [fault["text"] for fault in told["faults"]]
+    assert (sound.json()["ok"], sound.json()["faults"]) == (True, [])
+    assert sound.json()["not_checked"] == ["P301", "P302", "P303", "P404", "P501"]
+    assert not_text.status_code == 400
+
+
+async def test_versions_grow_by_one_and_a_priority_is_taken_once(command: Any, tmp_path: Path) -> None:
+    example = (Path(__file__).parents[1] / "data" / "mx-b2b.yaml").read_text(encoding="utf-8")
+
+    def written(name: str, *changes: tuple[str, str]) -> str:
+        text = example
+        for change in changes:
+            text = text.replace(*change)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return str(tmp_path / name)
+
+    gap = written("gap.yaml", ("version: 7", "version: 9"))
+    other = written("other.yaml", ("policy: mx-b2b", "policy: other"))
+    results = [
+        await _in_thread(command, "policy", *arguments)
+        for arguments in (
+            ("load", written("own.yaml")),
+            ("activate", "mx-b2b", "--company", "acme-mx"),
+            ("load", gap),
+            ("load", other),
+            ("retire", "mx-b2b", "--company", "acme-mx"),
+            ("retire", "mx-b2b", "--company", "acme-mx"),
+            ("load", other),
+        )
+    ]
+
+    assert [result.exit_code for result in results] == [0, 0, 4, 4, 0, 0, 0]
+    assert "expected 8 after 7, got 9" in results[2].stderr
+    assert "10 is taken by the active policy 'mx-b2b' in MXN" in results[3].stderr
+    assert "was not active" in results[5].output
+
+
+async def test_d16_a_case_keeps_its_version_until_it_is_migrated(service: Any, command: Any, tmp_path: Path) -> None:
+    def version(number: int, offset: int) -> str:
+        path = tmp_path / f"v{number}.yaml"
+        source = gateways.read_source("friendly-b2b").replace("version: 1", f"version: {number}")
+        path.write_text(source.replace("offset: 10", f"offset: {offset}"), encoding="utf-8")
+        return str(path)
+
+    await _overdue(service)
+    [request] = await _requests_at(service, "01-14")
+    await service.sent(request, "01-14")
+    for arguments in (
+        ("load", version(2, 7), "--company", "acme-mx"),
+        ("activate", "friendly-b2b", "--company", "acme-mx"),
+    ):
+        assert (await _in_thread(command, "policy", *arguments)).exit_code == 0
+    await service.tell(service.receivable("B-1", "01-12", customer="C-2"))
+    await service.at("01-15")
+    pins = {
+        r.customer: r.policy_version for r in await service.rows("SELECT customer, policy_version FROM collection_case")
+    }
+
+    move = ("policy", "migrate", "friendly-b2b", "--company", "acme-mx", "--to", "2")
+    dry = await _in_thread(command, *move)
+    unchanged = {
+        r.policy_version
+        for r in await service.rows("SELECT policy_version FROM collection_case WHERE customer = 'C-1'")
+    }
+    moved = await _in_thread(command, *move, "--approved-by", "Lucía")
+    wrong = await _in_thread(command, *move, "--step", "aviso-1")
+
+    assert pins == {"C-1": 1, "C-2": 2}
+    assert dry.output.splitlines() == [
+        "C-1: aviso-2 on 2027-01-21 -> aviso-2 on 2027-01-18",
+        "1 cases, 1 with another next step: would move; nothing was changed, approve with --approved-by",
+    ]
+    assert (unchanged, moved.exit_code, wrong.exit_code) == ({1}, 0, 2)
+    assert [r["step"] for r in await _requests_at(service, "01-18")][-1] == "aviso-2"
+    assert await service.broken() == {}
+
+
+async def test_d16_a_migration_leaves_no_issued_step_without_a_place(
+    service: Any, command: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "v2.yaml"
+    source = (
+        gateways.read_source("friendly-b2b").replace("version: 1", "version: 2").replace("id: aviso-1", "id: primero")
+    )
+    path.write_text(source, encoding="utf-8")
+    await _overdue(service)
+    [request] = await _requests_at(service, "01-14")
+    await service.sent(request, "01-14")
+    await _in_thread(command, "policy", "load", str(path), "--company", "acme-mx")
+
+    move = ("policy", "migrate", "friendly-b2b", "--company", "acme-mx", "--to", "2")
+    refused = await _in_thread(command, *move)
+    moved = await _in_thread(command, *move, "--step", "aviso-1=primero", "--approved-by", "Lucía")
+
+    assert (refused.exit_code, moved.exit_code) == (4, 0)
+    assert "P404" in refused.stderr
+    [item] = await service.rows("SELECT level, level_step FROM receivable")
+    assert tuple(item) == (1, "primero")
+
+
+async def _requests_at(service: Any, day: str) -> Any:
+    await service.at(day)
+    return await service.told("notice-requested")
+
+
+async def test_a_task_is_ended_over_http(service: Any, client: httpx.AsyncClient) -> None:
+    await service.activate("strict")
+    await service.tell(service.receivable("A-1", "01-11"))
+    answered = 0
+    for day in [f"01-{d:02}" for d in range(4, 22)]:
+        await service.at(day)
+        requests = await service.told("notice-requested")
+        if len(requests) > answered:
+            await service.sent(requests[-1], day)
+            answered = len(requests)
+    [call] = await service.told("task-created")
+    url, body = (
+        f"/dunning/v1/tasks/{call['task_id']}/complete",
+        {"company": "acme-mx", "disposition": "right_party_promise"},
+    )
+
+    answers = [
+        await client.post(url, json=change, headers={"Idempotency-Key": key})
+        for key, change in (("a", body), ("a", body), ("b", {**body, "disposition": "no_answer"}))
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 409]
+    assert answers[0].json()["disposition"] == "right_party_promise"
+    [item] = await service.rows("SELECT level_step FROM receivable")
+    assert item.level_step == "llamada"

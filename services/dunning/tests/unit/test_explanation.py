@@ -56,3 +56,56 @@ def test_a_day_with_a_contact_does_not_also_say_that_nobody_was_contacted() -> N
 
     assert told[0].startswith("2027-04-01: notice aviso-1 was requested")
     assert "Nobody was contacted on 2027-04-01." not in told
+
+
+#: Why the policy says not now, with the values that an evaluation finds.
+OF_POLICY = {
+    Reason.BELOW_ITEM: "{needed} {percent} {found} {invoice}",
+    Reason.WHEN_FALSE: "",
+    Reason.REQUIRES_MISSING: "{invoice} {step}",
+    Reason.TERM_RUNNING: "{invoice} {step} {on}",
+    Reason.APPROVAL_PENDING: "{step} {run} {until}",
+    Reason.APPROVAL_REFUSED: "",
+    Reason.APPROVAL_EXPIRED: "",
+    Reason.TASK_EXPIRED: "",
+    Reason.REOPENED_GRACE: "{invoice} {step} {on}",
+    Reason.GOODWILL: "{invoice} {step} {on}",
+    Reason.PAYER_UNKNOWN: "{step}",
+    Reason.CONTACT_LIMIT: "",
+}
+
+
+@pytest.mark.parametrize("language", ["es", "en"])
+@pytest.mark.parametrize("reason", sorted(OF_POLICY))
+def test_every_reason_of_the_policy_is_a_sentence_with_its_values(reason: Reason, language: str) -> None:
+    values = {
+        "invoice": "A-1", "step": "aviso-2", "on": "2027-04-05", "until": "2027-04-06", "run": "3", "needed": "50.00 MXN",
+        "percent": "1", "found": "20.00 MXN",
+    }  # fmt: skip
+    told = Explained(
+        as_of=DAY, outcome="wait", contact=None, reasons=({"code": reason.value, "values": values},),
+        reasoning={"items": ()}, next_check_on=None, times=1,
+    )  # fmt: skip
+
+    sentences = explain_all([told], _style(language), receivable_ids=frozenset(), since=None)
+
+    assert reason.value.replace("_", " ") + "." not in sentences[1].lower()
+    wanted = [values[name] for name in OF_POLICY[reason].replace("{", "").replace("}", "").split()]
+    assert all(value.removesuffix(" MXN") in sentences[1] for value in wanted)
+
+
+@pytest.mark.parametrize(
+    ("contact", "told"),
+    [
+        ({"kind": "call", "channel": "call"}, "a call was asked for (step x)"),
+        ({"kind": "effect", "channel": "credit_hold"}, "the effect credit hold was asked for (step x)"),
+        ({"kind": "task", "channel": "task"}, "a person was asked for step x"),
+        ({"kind": "effect", "channel": "agency", "state": "proposed"}, "step x was proposed and waits"),
+    ],
+)
+def test_what_is_no_notice_is_not_called_one(contact: dict[str, Any], told: str) -> None:
+    done = {"step": "x", "tone": None, "lines": [{"receivable_id": "r"}], **contact}
+
+    [sentence, *_] = explain_all([_decision(contact=done)], _style("en"), receivable_ids=frozenset(), since=None)
+
+    assert sentence.startswith(f"2027-04-01: {told}")

@@ -51,8 +51,9 @@ async def test_a_planted_error_ends_with_one_and_stops_permits_until_it_is_mende
 async def test_the_worker_checks_and_gauges_by_itself(ledger: Any, make: Any) -> None:
     await ledger.tell(make.invoice("F-1", "60.00"), make.payment("P", "0.50"))
     await ledger.run("UPDATE receivable SET credited = 1")
-    check, gauge = jobs(ledger.context)
-    assert (check.one_at_a_time, gauge.one_at_a_time) == (True, True)
+    by_name = {job.name: job for job in jobs(ledger.context)}
+    check, gauge = by_name["check-ledger"], by_name["gauge-ledger"]
+    assert all(job.one_at_a_time for job in by_name.values())
     await check.run()
     assert await ledger.value("SELECT reason FROM ledger_stop") == "receivable_equals_journal"
     await gauge.run()

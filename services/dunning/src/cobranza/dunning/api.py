@@ -15,13 +15,13 @@ from cobranza.chassis.http import CurrentPrincipal, Problem, answer, scope
 from cobranza.chassis.idempotency import once
 from cobranza.chassis.pagination import Page, PageWindow
 from cobranza.chassis.service import Context
-from cobranza.contracts.dunning import HoldPlaced, HoldReleased
+from cobranza.contracts.dunning import HoldPlaced, HoldReleased, TaskCompleted
 from cobranza.contracts.money import Money, to_decimal
 from cobranza.contracts.payloads import Customer, Slug
 from cobranza.dunning import queries
 from cobranza.dunning.domain.errors import UnknownInvoiceError
 from cobranza.dunning.settings import DunningSettings
-from cobranza.dunning.use_cases import holds
+from cobranza.dunning.use_cases import holds, policies, tasks
 from cobranza.dunning.use_cases.evaluation import Desk
 
 PAGES: Final = page.Pages("dunning", package="cobranza.dunning")
@@ -77,6 +77,7 @@ class RunAnswer(BaseModel):
 
     step: str
     run: int
+    kind: str
     state: str
     reached_on: date
     answered_on: date | None
@@ -107,6 +108,24 @@ class PolicyAnswer(BaseModel):
     sha256: str
 
 
+class PolicyFault(BaseModel):
+    """One fault of a policy file."""
+
+    line: int
+    column: int
+    code: str
+    key: str
+    text: str
+
+
+class PolicyReport(BaseModel):
+    """What checking a policy file found, in line order."""
+
+    ok: bool = Field(description="No errors; there may be warnings, whose codes begin with W.")
+    faults: list[PolicyFault]
+    not_checked: list[str] = Field(description="Codes for which there was nothing to compare with.")
+
+
 class HoldRequest(http.Request):
     """Suspend contact."""
 
@@ -119,6 +138,16 @@ class HoldRequest(http.Request):
         description="customer_request, internal, payment_claim, data_quality, bereavement, insolvency, legal_claim"
     )
     until_on: date | None = Field(default=None, description="Last day, inclusive.")
+
+
+class TaskResult(http.Request):
+    """How a task ended."""
+
+    company: str
+    disposition: Slug = Field(
+        description="done, approved, refused, or what a call came to: right_party_…, no_answer, voicemail …"
+    )
+    receptivity: int | None = Field(default=None, ge=1, le=5, description="Of a call that reached the right person.")
 
 
 class ReleaseRequest(http.Request):
@@ -134,6 +163,7 @@ def router(context: Context[DunningSettings]) -> APIRouter:
     _add_decisions(routes, context)
     _add_cases(routes, context)
     _add_holds(routes, context)
+    _add_tasks(routes, context)
     _add_pages(routes, context)
     return routes
 
@@ -160,6 +190,33 @@ def _add_decisions(routes: APIRouter, context: Context[DunningSettings]) -> None
         return DecisionsAnswer.model_validate(
             {**found.as_values(), "sentences": found.sentences(lang, profile.country if profile else None)}
         )
+
+    @routes.post(
+        "/v1/policies/check",
+        operation_id="check_policy",
+        tags=["policies"],
+        dependencies=[scope("policies:read")],
+        summary="Every fault of a policy file, with its place; nothing is kept. The body is the file, YAML or JSON.",
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/yaml": {"schema": {"type": "string"}},
+                    "application/json": {"schema": {"type": "object"}},
+                },
+            }
+        },
+    )
+    async def check_policy(request: Request, principal: CurrentPrincipal, company: str) -> PolicyReport:
+        principal.require_company(company)
+        try:
+            source = (await request.body()).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Problem("malformed-request", detail="the body is not UTF-8") from error
+        async with context.database.transaction() as tx:
+            known = await policies.known_to(tx, company)
+        _, report = policies.check_source(source, known)
+        return PolicyReport.model_validate(policies.told_report(report))
 
     @routes.get(
         "/v1/policies",
@@ -188,7 +245,7 @@ def _add_cases(routes: APIRouter, context: Context[DunningSettings]) -> None:
         principal: CurrentPrincipal,
         company: str,
         customer: Annotated[str | None, Query(max_length=64)] = None,
-        state: Literal["preventive", "active", "waiting", "held", "ended", "closed"] | None = None,
+        state: Literal["preventive", "active", "waiting", "held", "ended", "handed_over", "closed"] | None = None,
     ) -> Page[CaseAnswer]:
         principal.require_company(company)
         async with context.database.reading() as connection:
@@ -286,6 +343,37 @@ def _add_holds(routes: APIRouter, context: Context[DunningSettings]) -> None:
             return await once(tx, request=request, company=body.company, run=run)
 
 
+def _add_tasks(routes: APIRouter, context: Context[DunningSettings]) -> None:
+    desk = Desk(context.companies, context.settings.evaluation_hour)
+
+    @routes.post(
+        "/v1/tasks/{task_id}/complete",
+        operation_id="complete_task",
+        tags=["tasks"],
+        dependencies=[scope("tasks:write")],
+        response_model=TaskCompleted,
+        summary="End a task: approve, refuse, or say what a call or an effect came to; needs an Idempotency-Key.",
+    )
+    async def complete_task(request: Request, task_id: UUID, body: TaskResult, principal: CurrentPrincipal) -> Response:
+        principal.require_company(body.company)
+        async with context.database.transaction() as tx:
+
+            async def run() -> Response:
+                return answer(
+                    await tasks.complete_task(
+                        desk,
+                        tx,
+                        company=body.company,
+                        task_id=task_id,
+                        disposition=body.disposition,
+                        receptivity=body.receptivity,
+                        by=principal.name,
+                    )
+                )
+
+            return await once(tx, request=request, company=body.company, run=run)
+
+
 def _add_pages(routes: APIRouter, context: Context[DunningSettings]) -> None:
     @routes.get("/why", include_in_schema=False, dependencies=[scope("decisions:read")])
     async def why(request: Request, invoice: Annotated[str, Query(max_length=200)] = "", on: str = "") -> HTMLResponse:
@@ -320,7 +408,7 @@ def _add_pages(routes: APIRouter, context: Context[DunningSettings]) -> None:
         request: Request,
         window: PageWindow,
         q: Annotated[str, Query(max_length=64)] = "",
-        state: Literal["", "preventive", "active", "waiting", "held", "ended", "closed"] = "",
+        state: Literal["", "preventive", "active", "waiting", "held", "ended", "handed_over", "closed"] = "",
     ) -> HTMLResponse:
         company = page.view_of(request).require_company()
         async with context.database.reading() as connection:

@@ -1,4 +1,4 @@
-"""Dunning at the command line: check, load and activate policies, and ask why."""
+"""Dunning at the command line: check, simulate, load and activate policies, and ask why."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
@@ -17,10 +18,11 @@ from cobranza.chassis.companies import Companies
 from cobranza.chassis.database import Database
 from cobranza.chassis.settings import load
 from cobranza.dunning import gateways, queries
+from cobranza.dunning.domain.document import Table
 from cobranza.dunning.domain.errors import DunningError
-from cobranza.dunning.domain.policy_file import Fault, Table, check
+from cobranza.dunning.domain.policy_file import Report
 from cobranza.dunning.settings import DunningSettings
-from cobranza.dunning.use_cases import policies
+from cobranza.dunning.use_cases import migration, policies, simulation
 from cobranza.dunning.use_cases.evaluation import Desk
 
 Result = TypeVar("Result")
@@ -32,14 +34,25 @@ commands.add_typer(policy, name="policy")
 
 
 @policy.command("check")
-def check_files(files: Annotated[list[str], typer.Argument(help="Policy files, or names of shipped presets.")]) -> None:
-    """Tell every fault of policy files; needs no broker and no database. Exit 1 if there is one."""
+def check_files(
+    files: Annotated[list[str], typer.Argument(help="Policy files, or names of shipped presets.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document per file.")] = False,
+) -> None:
+    """Tell every fault of policy files; needs no broker and no database. Exit 1 if one is an error."""
     is_faulty = False
+    not_checked: tuple[str, ...] = ()
     for file in files:
-        _, faults = _read(file)
-        for fault in faults:
-            is_faulty = True
+        _, report = _read(file)
+        is_faulty = is_faulty or bool(report.errors)
+        not_checked = report.not_checked
+        if as_json:
+            told = {"file": file, **policies.told_report(report)}
+            sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+            continue
+        for fault in report.faults:
             sys.stdout.write(fault.told(file) + "\n")
+    if not_checked and not as_json:
+        cli.err.print(f"note: not checked, for there is nothing here to compare with: {', '.join(not_checked)}")
     if is_faulty:
         raise typer.Exit(cli.FAILED)
 
@@ -50,10 +63,10 @@ def load_file(
     company: Annotated[str | None, typer.Option("--company", help="Fills what a preset leaves out.")] = None,
 ) -> None:
     """Store a policy file as a draft; versions never change."""
-    document, faults = _read(file)
-    if faults:
-        for fault in faults:
-            sys.stdout.write(fault.told(file) + "\n")
+    document, report = _read(file)
+    for fault in report.faults:
+        sys.stdout.write(fault.told(file) + "\n")
+    if report.errors:
         raise typer.Exit(cli.FAILED)
 
     async def act(desk: Desk, database: Database) -> list[tuple[str, int, str, str]]:
@@ -82,6 +95,61 @@ def activate(
     sys.stdout.write(
         f"{name} of {company}: " + ("was active already\n" if activated is None else f"version {activated} is active\n")
     )
+
+
+@policy.command()
+def retire(name: Annotated[str, typer.Argument(metavar="POLICY")], company: Company) -> None:
+    """Take a policy out of force for new cases; open cases keep the version they are pinned to."""
+
+    async def act(desk: Desk, database: Database) -> bool:
+        async with database.transaction() as tx:
+            return await policies.retire_policy(desk, tx, company=company, policy=name)
+
+    was_active = _with_database(act)
+    sys.stdout.write(f"{name} of {company}: {'retired' if was_active else 'was not active'}\n")
+
+
+@policy.command()
+def migrate(
+    name: Annotated[str, typer.Argument(metavar="POLICY")],
+    company: Company,
+    to: Annotated[int, typer.Option("--to", help="The version that open cases move to.")],
+    steps: Annotated[
+        list[str] | None, typer.Option("--step", metavar="OLD=NEW", help="Where a step goes whose name changed.")
+    ] = None,
+    approved_by: Annotated[
+        str | None, typer.Option("--approved-by", help="Move them; left out, only the difference is told.")
+    ] = None,
+) -> None:
+    """Move open cases to another version of their policy; without --approved-by only tell what would change."""
+    mapping = dict(_pair(text) for text in steps or ())
+
+    async def act(desk: Desk, database: Database) -> list[migration.Difference]:
+        found: list[migration.Difference] = []
+        while True:
+            async with database.transaction() as tx:
+                part = await migration.migrate(
+                    desk,
+                    tx,
+                    company=company,
+                    policy=name,
+                    to=to,
+                    mapping=mapping,
+                    after=found[-1].account_id if found else None,
+                    approved_by=approved_by,
+                )
+            if not part:
+                return found
+            found += part
+
+    differences = _with_database(act)
+    for difference in differences:
+        if difference.changes:
+            before, after = (_step_on(told) for told in (difference.before, difference.after))
+            sys.stdout.write(f"{difference.customer}: {before} -> {after}\n")
+    changed = sum(difference.changes for difference in differences)
+    what = "moved" if approved_by is not None else "would move; nothing was changed, approve with --approved-by"
+    sys.stdout.write(f"{len(differences)} cases, {changed} with another next step: {what}\n")
 
 
 @policy.command("list")
@@ -113,6 +181,52 @@ def list_(
         cli.out.print(listing)
 
 
+@policy.command()
+def init(
+    preset: Annotated[str, typer.Option("--preset", help="The shipped policy to start from.")] = "small-business",
+) -> None:
+    """Write a commented policy file to start from to the standard output."""
+    if preset not in gateways.presets():
+        cli.fail(f"--preset: no preset {preset!r}; there are {', '.join(gateways.presets())}", cli.USAGE)
+    sys.stdout.write(gateways.read_source(preset))
+
+
+@policy.command()
+def presets() -> None:
+    """The shipped policies, and when each is of use."""
+    for name in gateways.presets():
+        sys.stdout.write(gateways.read_preset_readme(name).rstrip() + "\n\n")
+
+
+@commands.command("simulate")
+def simulate_policy(
+    file: Annotated[str, typer.Option("--policy", help="A policy file, or the name of a shipped preset.")],
+    timeline: Annotated[str, typer.Option("--timeline", help="A YAML list or JSON lines of dated events.")],
+    first: Annotated[str, typer.Option("--from", help="First day, such as 2027-01-01.")],
+    last: Annotated[str, typer.Option("--to", help="Last day, inclusive.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document per evaluation.")] = False,
+) -> None:
+    """What a policy would do day by day, or why nothing; needs no broker and no database."""
+    document, report = _read(file)
+    played = policies.for_trial(document) if not report.errors else None
+    if played is None:
+        for fault in report.errors:
+            sys.stderr.write(fault.told(file) + "\n")
+        raise typer.Exit(cli.FAILED)
+    try:
+        source = Path(timeline).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        cli.fail(f"{timeline}: {getattr(error, 'strerror', None) or 'not UTF-8'}", cli.USAGE)
+    try:
+        evaluated = simulation.run(played, source, first=_day("--from", first), last=_day("--to", last))
+    except DunningError as error:
+        for line in error.detail.splitlines():
+            sys.stderr.write((f"{timeline}:{line}" if "faults" in error.facts else line) + "\n")
+        raise typer.Exit(cli.FAILED) from None
+    for line in simulation.told(evaluated, as_json=as_json):
+        sys.stdout.write(line + "\n")
+
+
 @commands.command()
 def why(
     company: Company,
@@ -122,10 +236,7 @@ def why(
     lang: Annotated[Literal["es", "en"], typer.Option("--lang")] = "es",
 ) -> None:
     """Why a customer was, or was not, contacted about an invoice on a date."""
-    try:
-        day = date.fromisoformat(on)
-    except ValueError:
-        cli.fail(f"--on: expected a date such as 2027-01-14, got {on!r}", cli.USAGE)
+    day = _day("--on", on)
 
     async def act(desk: Desk, database: Database) -> tuple[queries.Answer, str | None]:
         async with database.reading() as connection:
@@ -141,15 +252,31 @@ def why(
         sys.stdout.write(sentence + "\n")
 
 
-def _read(file: str) -> tuple[Table, tuple[Fault, ...]]:
+def _pair(text: str) -> tuple[str, str]:
+    old, separator, new = text.partition("=")
+    if not (old and separator and new):
+        cli.fail(f"--step: expected OLD=NEW, got {text!r}", cli.USAGE)
+    return old, new
+
+
+def _step_on(told: tuple[str, date] | None) -> str:
+    return "nothing" if told is None else f"{told[0]} on {told[1]}"
+
+
+def _day(option: str, text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        cli.fail(f"{option}: expected a date such as 2027-01-14, got {text!r}", cli.USAGE)
+
+
+def _read(file: str) -> tuple[Table, Report]:
     """The document and all of its faults."""
     try:
         source = gateways.read_source(file)
     except (OSError, UnicodeDecodeError) as error:
         cli.fail(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8'}", cli.USAGE)
-    document, faults = gateways.parse(source)
-    checked = check(document)[1] if document.entries else ()
-    return document, tuple(sorted((*faults, *checked)))
+    return policies.check_source(source)
 
 
 def _with_database(act: Callable[[Desk, Database], Awaitable[Result]]) -> Result:

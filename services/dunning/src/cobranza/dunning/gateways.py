@@ -10,7 +10,8 @@ import yaml
 
 from cobranza.dunning.domain.document import Fault, Items, Node, Place, Scalar, Table, fault_at
 
-MOST_BYTES: Final = 256 * 1024
+MOST_BYTES: Final = 64 * 1024
+MOST_TIMELINE_BYTES: Final = 2 * 1024 * 1024
 _DEEPEST: Final = 12
 
 
@@ -18,6 +19,11 @@ def presets() -> list[str]:
     """Names of the policies that are shipped."""
     folder = resources.files("cobranza.dunning") / "policies"
     return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def read_preset_readme(name: str) -> str:
+    """When the shipped preset is of use."""
+    return (resources.files("cobranza.dunning") / "policies" / f"{name}.md").read_text(encoding="utf-8")
 
 
 def read_source(name: str) -> str:
@@ -35,34 +41,47 @@ def read_source(name: str) -> str:
 
 def parse(source: str) -> tuple[Table, tuple[Fault, ...]]:
     """The document of a policy file with its places, and what is wrong with it as YAML (P101)."""
-    if len(source.encode()) > MOST_BYTES:
-        return Table(()), (fault_at(Place(1, 1), "P101", "-", f"larger than {MOST_BYTES} bytes"),)
+    document, faults = parse_any(source, most_bytes=MOST_BYTES)
+    if not isinstance(document, Table):
+        faults = faults or (fault_at(document.place, "P101", "-", "expected keys and values at the top"),)
+        return Table(()), faults
+    return document, faults
+
+
+def parse_any(source: str, *, most_bytes: int = MOST_TIMELINE_BYTES) -> tuple[Node, tuple[Fault, ...]]:
+    """Any document of YAML, of which JSON is a part, with its places and what is wrong with it."""
+    empty = Scalar("", Place(1, 1))
+    if len(source.encode("utf-8", "surrogatepass")) > most_bytes:
+        return empty, (fault_at(Place(1, 1), "P101", "-", f"larger than {most_bytes} bytes"),)
+    if source.lstrip().startswith("{"):
+        # JSON may be indented by tabs, which YAML does not know; inside its strings there are none.
+        source = source.replace("\t", " ")
     try:
         faults = _forbidden(source)
         if faults:
-            return Table(()), tuple(faults)
+            return empty, tuple(faults)
         # Scalars stay text: the schema says what each one means.
         root = yaml.compose(source, Loader=yaml.BaseLoader)
     except yaml.MarkedYAMLError as error:
         place = _place(error.problem_mark or error.context_mark)
-        return Table(()), (fault_at(place, "P101", "-", f"not YAML: {error.problem or error.context}"),)
+        return empty, (fault_at(place, "P101", "-", f"not YAML: {error.problem or error.context}"),)
     except yaml.YAMLError as error:
-        return Table(()), (fault_at(Place(1, 1), "P101", "-", f"not YAML: {str(error).splitlines()[0]}"),)
-    except RecursionError:
-        return Table(()), (fault_at(Place(1, 1), "P101", "-", f"nested deeper than {_DEEPEST} levels"),)
+        return empty, (fault_at(Place(1, 1), "P101", "-", f"not YAML: {str(error).splitlines()[0]}"),)
     found: list[Fault] = []
-    document = _node(root, found, depth=0, path="") if root is not None else Scalar("", Place(1, 1))
-    if not isinstance(document, Table):
-        found.append(fault_at(document.place, "P101", "-", "expected keys and values at the top"))
-        return Table(()), tuple(found)
+    document = _node(root, found, depth=0, path="") if root is not None else empty
     return document, tuple(found)
 
 
 def _forbidden(source: str) -> list[Fault]:
     """Anchors, aliases and tags, by a look at the events: composing resolves them."""
-    faults = []
+    faults: list[Fault] = []
+    depth = 0
     for event in yaml.parse(source, Loader=yaml.BaseLoader):
         place = _place(event.start_mark)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            # Reading on would take time without bound.
+            return [*faults, fault_at(place, "P101", "-", f"nested deeper than {_DEEPEST} levels")]
         anchor = getattr(event, "anchor", None)
         if isinstance(event, yaml.AliasEvent):
             faults.append(fault_at(place, "P101", f"*{anchor}", "aliases are not allowed; write the value again"))
@@ -85,7 +104,8 @@ def _node(node: yaml.Node, faults: list[Fault], *, depth: int, path: str) -> Nod
             seen: set[str] = set()
             for key_node, value_node in node.value:
                 key = Scalar(
-                    str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "", _place(key_node.start_mark)
+                    _joined(str(key_node.value)) if isinstance(key_node, yaml.ScalarNode) else "",
+                    _place(key_node.start_mark),
                 )
                 where = f"{path}.{key.text}" if path else key.text
                 if not isinstance(key_node, yaml.ScalarNode):
@@ -105,7 +125,12 @@ def _node(node: yaml.Node, faults: list[Fault], *, depth: int, path: str) -> Nod
                 place,
             )
         case _:
-            return Scalar(str(node.value), place)
+            return Scalar(_joined(str(node.value)), place)
+
+
+def _joined(text: str) -> str:
+    """JSON escapes a character beyond the first 65,536 as two, which YAML leaves apart."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _place(mark: Any) -> Place:

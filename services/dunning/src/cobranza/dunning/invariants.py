@@ -28,7 +28,7 @@ INVARIANTS = (
     Invariant(
         "two_notices_under_way",
         """
-        SELECT case_id FROM step_run WHERE state = 'requested' GROUP BY case_id
+        SELECT case_id FROM step_run WHERE state = 'requested' AND kind = 'notice' GROUP BY case_id
         HAVING count(DISTINCT (notice_step, notice_run)) > 1
         """,
     ),

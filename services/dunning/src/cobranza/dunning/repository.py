@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -14,6 +13,7 @@ from cobranza.chassis.database import Transaction
 from cobranza.chassis.ids import new_id
 from cobranza.contracts.invoicing import CustomerChanged
 from cobranza.contracts.payments import ReceivableChanged
+from cobranza.dunning.domain.facts import Correction, Issued, Item, PartPayment, Run
 
 #: One timer per account: its next evaluation.
 TIMER_KIND: Final = "case"
@@ -25,8 +25,15 @@ FORGOTTEN: Final = """
     WHERE t.timer_key IS NULL
         AND EXISTS (SELECT 1 FROM receivable r WHERE r.account_id = a.account_id AND r.open > 0)
         AND NOT (a.evaluated_on IS NOT NULL AND a.next_check_on IS NULL AND coalesce(a.reason, '') IN
-            ('settled', 'no_policy', 'on_hold', 'covered_by_credit', 'below_case', 'end_reached'))
+            ('settled', 'no_policy', 'on_hold', 'covered_by_credit', 'below_case', 'below_item', 'end_reached', 'promised',
+                'planned', 'disputed', 'handed_over', 'requires_missing', 'control_mismatch', 'payer_unknown', 'run_open',
+                'approval_pending'))
 """
+
+_ITEM: Final = (
+    "r.receivable_id, r.number, r.due_on, r.issued, r.open, r.level, r.level_step, r.passed, r.last_notice_on, r.issued_on,"
+    " r.invoice_id, r.allocated, r.history, r.payments, r.reopened_on, r.told_reversal, r.product_line, r.acknowledged"
+)
 
 AccountKey = tuple[str, str, str]
 #: Company, policy and version.
@@ -48,7 +55,7 @@ class StoredCase:
 
 @dataclass(frozen=True, slots=True)
 class StoredItem:
-    """An open receivable."""
+    """A receivable; the place of its level in a policy is found by the step's name."""
 
     receivable_id: UUID
     number: str
@@ -59,6 +66,15 @@ class StoredItem:
     level_step: str | None
     passed: int
     last_notice_on: date | None
+    issued_on: date
+    invoice_id: UUID | None
+    allocated: int
+    history: Mapping[str, Issued]
+    payments: tuple[PartPayment, ...]
+    reopened_on: date | None
+    told_reversal: bool
+    product_line: str | None
+    acknowledged: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +88,15 @@ class StoredHold:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredRun:
-    """The last run of a step in an open case."""
+class StoredCustomer:
+    """What conditions ask of a customer."""
 
-    step: str
-    run: int
-    state: str
-    expires_on: date | None
-    answered_on: date | None
-    reason: str | None
-    facts_hash: str
+    language: str
+    segment: str
+    country: str | None
+    protected_party: str | None
+    reachable: bool | None
+    revision: int
 
 
 @dataclass(slots=True)
@@ -98,12 +113,15 @@ class StoredAccount:
     next_check_on: date | None
     decision_id: UUID | None
     decision_digest: str | None
+    contacts: tuple[date, ...]
+    corrections: tuple[Correction, ...]
     case: StoredCase | None = None
-    language: str | None = None
-    customer_revision: int = 0
+    debtor: StoredCustomer | None = None
     items: list[StoredItem] = field(default_factory=list)
     holds: list[StoredHold] = field(default_factory=list)
-    runs: list[StoredRun] = field(default_factory=list)
+    #: The last run of each step and all under way, by case: of the open one and of those that were asked for.
+    runs: dict[UUID, list[Run]] = field(default_factory=dict)
+    read_runs: dict[UUID, list[Run]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +182,14 @@ async def save_receivables(tx: Transaction, changes: Sequence[tuple[UUID, Receiv
         await tx.execute(
             """
             INSERT INTO receivable (company, receivable_id, account_id, invoice_id, number, issued_on, due_on, issued, open,
-                cause, recorded_on)
+                cause, recorded_on, allocated)
             SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS t(company text, receivable_id uuid, account_id uuid,
                 invoice_id uuid, number text, issued_on date, due_on date, issued bigint, open bigint, cause text,
-                recorded_on date)
+                recorded_on date, allocated bigint)
             ON CONFLICT (company, receivable_id) DO UPDATE SET account_id = excluded.account_id,
                 invoice_id = excluded.invoice_id, number = excluded.number, issued_on = excluded.issued_on,
                 due_on = excluded.due_on, issued = excluded.issued, open = excluded.open, cause = excluded.cause,
-                recorded_on = excluded.recorded_on
+                recorded_on = excluded.recorded_on, allocated = excluded.allocated
             """,
             {
                 "rows": _json(
@@ -187,22 +205,11 @@ async def save_receivables(tx: Transaction, changes: Sequence[tuple[UUID, Receiv
                         "open": told.open_minor,
                         "cause": told.cause,
                         "recorded_on": told.recorded_on,
+                        "allocated": told.allocated_minor,
                     }
                     for account_id, told in sorted(changes, key=lambda change: change[1].receivable_id)
                 )
             },
-        )
-
-
-async def save_credits(tx: Transaction, unapplied: Mapping[UUID, int]) -> None:
-    """Store the unapplied credit of accounts, in minor units."""
-    if unapplied:
-        await tx.execute(
-            """
-            UPDATE account a SET unapplied = t.unapplied
-            FROM unnest(CAST(:ids AS uuid[]), CAST(:amounts AS bigint[])) AS t(id, unapplied) WHERE a.account_id = t.id
-            """,
-            {"ids": list(unapplied), "amounts": list(unapplied.values())},
         )
 
 
@@ -217,16 +224,66 @@ async def save_cash(tx: Transaction, company: str, through_on: date) -> None:
     )
 
 
-async def save_cancelled(tx: Transaction, cancelled: Sequence[tuple[str, UUID]]) -> None:
-    """Remember that invoices were cancelled."""
+async def save_control(tx: Transaction, *, company: str, currency: str, verdict: str, total_on: date) -> None:
+    """Store what a company's last control total said."""
+    await tx.execute(
+        """
+        INSERT INTO control_total (company, currency, verdict, total_on) VALUES (:company, :currency, :verdict, :total_on)
+        ON CONFLICT (company, currency) DO UPDATE SET verdict = excluded.verdict, total_on = excluded.total_on
+        """,
+        {"company": company, "currency": currency, "verdict": verdict, "total_on": total_on},
+    )
+
+
+async def save_cancelled(tx: Transaction, cancelled: Mapping[tuple[str, UUID], UUID | None]) -> None:
+    """Remember that invoices were cancelled, and which other one each gave way to."""
     if cancelled:
+        keys = sorted(cancelled)
         await tx.execute(
             """
-            INSERT INTO cancelled_invoice (company, invoice_id)
-            SELECT * FROM unnest(CAST(:companies AS text[]), CAST(:ids AS uuid[])) ON CONFLICT DO NOTHING
+            INSERT INTO cancelled_invoice (company, invoice_id, replaced_by)
+            SELECT * FROM unnest(CAST(:companies AS text[]), CAST(:ids AS uuid[]), CAST(:others AS uuid[]))
+            ON CONFLICT (company, invoice_id) DO UPDATE
+                SET replaced_by = coalesce(excluded.replaced_by, cancelled_invoice.replaced_by)
             """,
-            {"companies": [c for c, _ in cancelled], "ids": [i for _, i in cancelled]},
+            {
+                "companies": [key[0] for key in keys],
+                "ids": [key[1] for key in keys],
+                "others": [cancelled[key] for key in keys],
+            },
         )
+
+
+async def cancelled_among(tx: Transaction, invoices: Sequence[tuple[str, UUID]]) -> set[UUID]:
+    """Those of the invoices that were cancelled."""
+    if not invoices:
+        return set()
+    rows = await tx.execute(
+        """
+        SELECT x.invoice_id FROM cancelled_invoice x
+        JOIN unnest(CAST(:companies AS text[]), CAST(:ids AS uuid[])) AS t(c, i) ON x.company = t.c AND x.invoice_id = t.i
+        """,
+        {"companies": [c for c, _ in invoices], "ids": [i for _, i in invoices]},
+    )
+    return {row.invoice_id for row in rows}
+
+
+async def replaced_by(tx: Transaction, invoices: Sequence[tuple[str, UUID]]) -> dict[UUID, list[StoredItem]]:
+    """The receivables of invoices that gave way to these, by these."""
+    if not invoices:
+        return {}
+    rows = await tx.execute(
+        f"""
+        SELECT x.replaced_by, {_ITEM} FROM cancelled_invoice x
+        JOIN unnest(CAST(:companies AS text[]), CAST(:ids AS uuid[])) AS t(c, i) ON x.company = t.c AND x.replaced_by = t.i
+        JOIN receivable r ON r.company = x.company AND r.invoice_id = x.invoice_id
+        """,  # noqa: S608 - constant
+        {"companies": [c for c, _ in invoices], "ids": [i for _, i in invoices]},
+    )
+    found: dict[UUID, list[StoredItem]] = {}
+    for row in rows:
+        found.setdefault(row.replaced_by, []).append(_item(tuple(row)[1:]))
+    return found
 
 
 async def save_customers(tx: Transaction, changes: Sequence[CustomerChanged]) -> None:
@@ -234,11 +291,12 @@ async def save_customers(tx: Transaction, changes: Sequence[CustomerChanged]) ->
     if changes:
         await tx.execute(
             """
-            INSERT INTO customer (company, customer, revision, language, segment)
+            INSERT INTO customer (company, customer, revision, language, segment, country, protected_party, reachable)
             SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS t(company text, customer text, revision bigint,
-                language text, segment text)
+                language text, segment text, country text, protected_party text, reachable boolean)
             ON CONFLICT (company, customer) DO UPDATE SET revision = excluded.revision, language = excluded.language,
-                segment = excluded.segment
+                segment = excluded.segment, country = excluded.country, protected_party = excluded.protected_party,
+                reachable = excluded.reachable
             """,
             {
                 "rows": _json(
@@ -248,6 +306,9 @@ async def save_customers(tx: Transaction, changes: Sequence[CustomerChanged]) ->
                         "revision": told.revision,
                         "language": told.language,
                         "segment": told.segment,
+                        "country": told.country,
+                        "protected_party": told.protected_party,
+                        "reachable": bool(told.contacts),
                     }
                     for told in changes
                 )
@@ -317,33 +378,45 @@ async def lock(tx: Transaction, ids: Iterable[UUID]) -> None:
     )
 
 
-async def accounts_of_cases(tx: Transaction, cases: Iterable[UUID]) -> list[UUID]:
+async def accounts_by_case(tx: Transaction, cases: Iterable[UUID]) -> dict[UUID, UUID]:
     """The accounts of cases, open or closed."""
     rows = await tx.execute(
-        "SELECT DISTINCT account_id FROM collection_case WHERE case_id = ANY(CAST(:ids AS uuid[]))",
+        "SELECT case_id, account_id FROM collection_case WHERE case_id = ANY(CAST(:ids AS uuid[]))",
         {"ids": sorted(cases)},
     )
-    return [row.account_id for row in rows]
+    return {row.case_id: row.account_id for row in rows}
 
 
-async def lock_accounts(tx: Transaction, ids: Iterable[UUID]) -> list[StoredAccount]:
-    """Lock accounts in the order of their ids and read all that an evaluation needs."""
+async def lock_accounts(
+    tx: Transaction, ids: Iterable[UUID], *, named: Iterable[UUID] = (), cases: Iterable[UUID] = ()
+) -> list[StoredAccount]:
+    """Lock accounts in the order of their ids and read all that an evaluation needs.
+
+    Args:
+        named: receivables to read also when nothing of them is open.
+        cases: cases whose runs to read also when they are closed.
+    """
     wanted = {"ids": sorted(ids)}
     rows = await tx.execute(
         """
         SELECT account_id, company, customer, currency, unapplied, last_contact_on, evaluated_on, next_check_on,
-            decision_id, decision_digest
+            decision_id, decision_digest, contacts, corrections
         FROM account WHERE account_id = ANY(CAST(:ids AS uuid[])) ORDER BY account_id FOR UPDATE
         """,
         wanted,
     )
-    accounts = {row.account_id: StoredAccount(*tuple(row)) for row in rows}
+    accounts = {
+        row.account_id: StoredAccount(
+            *(*tuple(row)[:10], tuple(row.contacts), tuple(_correction(known) for known in row.corrections))
+        )
+        for row in rows
+    }
     if not accounts:
         return []
     # After the locks, so that these see what the transaction before us wrote.
     rows = await tx.execute(
         """
-        SELECT a.account_id, u.language, u.revision,
+        SELECT a.account_id, u.language, u.segment, u.country, u.protected_party, u.reachable, u.revision,
             EXISTS (SELECT 1 FROM hold h WHERE h.company = a.company AND h.customer = a.customer) AS has_holds,
             EXISTS (SELECT 1 FROM step_run s WHERE s.case_id = c.case_id) AS has_runs,
             c.case_id, c.state, c.policy, c.policy_version, c.heard_tone, c.opened_on, c.version
@@ -354,32 +427,65 @@ async def lock_accounts(tx: Transaction, ids: Iterable[UUID]) -> list[StoredAcco
         wanted,
     )
     held: list[UUID] = []
-    running: dict[UUID, StoredAccount] = {}
+    running = set(cases)
     for row in rows:
         account = accounts[row.account_id]
-        account.language, account.customer_revision = row.language, row.revision or 0
+        if row.revision is not None:
+            account.debtor = StoredCustomer(*tuple(row)[1:7])
         if row.has_holds:
             held.append(row.account_id)
         if row.case_id is not None:
-            account.case = StoredCase(*tuple(row)[5:])
+            account.case = StoredCase(*tuple(row)[9:])
             if row.has_runs:
-                running[row.case_id] = account
-    rows = await tx.execute(
-        """
-        SELECT r.account_id, r.receivable_id, r.number, r.due_on, r.issued, r.open, r.level, r.level_step, r.passed,
-            r.last_notice_on
-        FROM receivable r WHERE r.account_id = ANY(CAST(:ids AS uuid[])) AND r.open > 0 AND NOT EXISTS (
-            SELECT 1 FROM cancelled_invoice x WHERE x.company = r.company AND x.invoice_id = r.invoice_id)
-        """,
-        wanted,
-    )
-    for row in rows:
-        accounts[row.account_id].items.append(StoredItem(*tuple(row)[1:]))
+                running.add(row.case_id)
+    await _read_items(tx, wanted["ids"], sorted(named), accounts)
     if held:
         await _read_holds(tx, held, accounts)
     if running:
-        await _read_runs(tx, running)
+        await _read_runs(tx, sorted(running), accounts)
     return list(accounts.values())
+
+
+async def _read_items(
+    tx: Transaction, ids: Sequence[UUID], named: Sequence[UUID], accounts: Mapping[UUID, StoredAccount]
+) -> None:
+    closed = (
+        f"""
+        UNION SELECT r.account_id, {_ITEM} FROM receivable r
+        WHERE r.account_id = ANY(CAST(:ids AS uuid[])) AND r.receivable_id = ANY(CAST(:named AS uuid[])) AND r.open = 0
+        """  # noqa: S608 - constant
+        if named
+        else ""
+    )
+    rows = await tx.execute(
+        f"""
+        SELECT r.account_id, {_ITEM} FROM receivable r
+        WHERE r.account_id = ANY(CAST(:ids AS uuid[])) AND r.open > 0 AND NOT EXISTS (
+            SELECT 1 FROM cancelled_invoice x WHERE x.company = r.company AND x.invoice_id = r.invoice_id)
+        {closed}
+        """,  # noqa: S608 - constant
+        {"ids": ids, "named": named} if named else {"ids": ids},
+    )
+    for row in rows:
+        accounts[row.account_id].items.append(_item(tuple(row)[1:]))
+
+
+def _item(row: Sequence[Any]) -> StoredItem:
+    history = {
+        step: Issued(
+            date.fromisoformat(done["on"]),
+            done.get("times", 1),
+            date.fromisoformat(done["delivered_on"]) if done.get("delivered_on") else None,
+        )
+        for step, done in row[12].items()
+    }
+    part_payments = tuple(PartPayment(date.fromisoformat(on), paid, before) for on, paid, before in row[13])
+    return StoredItem(*(*row[:12], history, part_payments, *row[14:]))
+
+
+def _correction(row: Sequence[Any]) -> Correction:
+    reason, receivable_id, on = row
+    return Correction(reason, UUID(receivable_id), date.fromisoformat(on))
 
 
 async def _read_holds(tx: Transaction, held: Sequence[UUID], accounts: Mapping[UUID, StoredAccount]) -> None:
@@ -399,16 +505,40 @@ async def _read_holds(tx: Transaction, held: Sequence[UUID], accounts: Mapping[U
         )
 
 
-async def _read_runs(tx: Transaction, cases: Mapping[UUID, StoredAccount]) -> None:
+async def _read_runs(tx: Transaction, cases: Sequence[UUID], accounts: Mapping[UUID, StoredAccount]) -> None:
     rows = await tx.execute(
         """
-        SELECT DISTINCT ON (case_id, step) case_id, step, run, state, expires_on, answered_on, reason, facts_hash
-        FROM step_run WHERE case_id = ANY(CAST(:cases AS uuid[])) ORDER BY case_id, step, run DESC
+        SELECT account_id, case_id, step, run, state, receivable_ids, kind, notice_step, notice_run, tone, expires_on,
+            answered_on, reason, facts_hash, has_risen, attempts
+        FROM step_run s WHERE case_id = ANY(CAST(:cases AS uuid[])) AND (
+            state IN ('proposed', 'approved', 'requested', 'undelivered')
+            OR NOT EXISTS (SELECT 1 FROM step_run l WHERE l.case_id = s.case_id AND l.step = s.step AND l.run > s.run))
+        ORDER BY case_id, step, run
         """,
-        {"cases": list(cases)},
+        {"cases": cases},
     )
     for row in rows:
-        cases[row.case_id].runs.append(StoredRun(*tuple(row)[1:]))
+        if row.account_id not in accounts:
+            continue
+        accounts[row.account_id].runs.setdefault(row.case_id, []).append(
+            Run(
+                step=row.step,
+                number=row.run,
+                state=row.state,
+                receivable_ids=frozenset(row.receivable_ids),
+                kind=row.kind,
+                notice=None if row.notice_step is None else (row.notice_step, row.notice_run),
+                tone=row.tone,
+                expires_on=row.expires_on,
+                answered_on=row.answered_on,
+                reason=row.reason,
+                facts_hash=row.facts_hash,
+                has_risen=row.has_risen,
+                attempts=row.attempts,
+            )
+        )
+    for account in accounts.values():
+        account.read_runs = {case_id: list(runs) for case_id, runs in account.runs.items()}
 
 
 async def policies(tx: Transaction, *, companies: Iterable[str], pinned: Iterable[PolicyKey]) -> list[StoredPolicy]:
@@ -447,6 +577,15 @@ async def cash_known_through(tx: Transaction, companies: Iterable[str]) -> dict[
         {"companies": sorted(set(companies))},
     )
     return {row.company: row.through_on for row in rows}
+
+
+async def control_verdicts(tx: Transaction, companies: Iterable[str]) -> dict[tuple[str, str], str]:
+    """What the last control totals said, by company and currency."""
+    rows = await tx.execute(
+        "SELECT company, currency, verdict FROM control_total WHERE company = ANY(CAST(:companies AS text[]))",
+        {"companies": sorted(set(companies))},
+    )
+    return {(row.company, row.currency): row.verdict for row in rows}
 
 
 async def previous_case(tx: Transaction, account_id: UUID) -> tuple[UUID, str | None] | None:
@@ -488,8 +627,9 @@ class Changes:
     runs: list[Mapping[str, object]] = field(default_factory=list)
     decisions: list[Mapping[str, object]] = field(default_factory=list)
     repeated: list[UUID] = field(default_factory=list)
+    answered: list[Mapping[str, object]] = field(default_factory=list)
     accounts: list[Mapping[str, object]] = field(default_factory=list)
-    passed: dict[tuple[str, UUID], int] = field(default_factory=dict)
+    items: list[tuple[str, Item, str | None]] = field(default_factory=list)
 
 
 async def write(tx: Transaction, changes: Changes) -> None:
@@ -509,9 +649,9 @@ async def write(tx: Transaction, changes: Changes) -> None:
         await tx.execute(
             """
             UPDATE collection_case c SET state = t.state, policy = t.policy, policy_version = t.policy_version,
-                closed_on = t.closed_on, outcome = t.outcome, version = t.version
+                closed_on = t.closed_on, outcome = t.outcome, version = t.version, heard_tone = t.heard_tone
             FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS t(case_id uuid, state text, policy text, policy_version int,
-                closed_on date, outcome text, version bigint)
+                closed_on date, outcome text, version bigint, heard_tone text)
             WHERE c.case_id = t.case_id
             """,
             {"rows": _json(changes.cases)},
@@ -520,12 +660,25 @@ async def write(tx: Transaction, changes: Changes) -> None:
         await tx.execute(
             """
             INSERT INTO step_run (case_id, step, run, account_id, company, position, state, notice_step, notice_run, tone,
-                receivable_ids, decision_id, facts_hash, reached_on, expires_on, reason)
+                receivable_ids, decision_id, facts_hash, reached_on, expires_on, reason, kind)
             SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS t(case_id uuid, step text, run int, account_id uuid,
                 company text, position int, state text, notice_step text, notice_run int, tone text, receivable_ids uuid[],
-                decision_id uuid, facts_hash text, reached_on date, expires_on date, reason text)
+                decision_id uuid, facts_hash text, reached_on date, expires_on date, reason text, kind text)
+            ON CONFLICT (case_id, step, run) DO UPDATE SET state = excluded.state, decision_id = excluded.decision_id,
+                expires_on = excluded.expires_on
             """,
             {"rows": _json(changes.runs)},
+        )
+    if changes.answered:
+        await tx.execute(
+            """
+            UPDATE step_run s SET state = t.state, answered_on = t.answered_on, reason = t.reason, expires_on = t.expires_on,
+                has_risen = t.has_risen, attempts = t.attempts
+            FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS t(case_id uuid, step text, run int, state text,
+                answered_on date, reason text, expires_on date, has_risen boolean, attempts int)
+            WHERE s.case_id = t.case_id AND s.step = t.step AND s.run = t.run
+            """,
+            {"rows": _json(changes.answered)},
         )
     if changes.decisions:
         await tx.execute(
@@ -553,26 +706,53 @@ async def write(tx: Transaction, changes: Changes) -> None:
     await tx.execute(
         """
         UPDATE account a SET evaluated_on = t.evaluated_on, reason = t.reason, next_check_on = t.next_check_on,
-            decision_id = t.decision_id, decision_digest = t.decision_digest
+            decision_id = t.decision_id, decision_digest = t.decision_digest, unapplied = t.unapplied,
+            last_contact_on = t.last_contact_on, contacts = t.contacts, corrections = t.corrections
         FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS t(account_id uuid, evaluated_on date, reason text, next_check_on date,
-            decision_id uuid, decision_digest text)
+            decision_id uuid, decision_digest text, unapplied bigint, last_contact_on date, contacts date[], corrections jsonb)
         WHERE a.account_id = t.account_id
         """,
         {"rows": _json(changes.accounts)},
     )
-    if changes.passed:
-        await tx.execute(
-            """
-            UPDATE receivable r SET passed = greatest(r.passed, t.passed)
-            FROM unnest(CAST(:companies AS text[]), CAST(:ids AS uuid[]), CAST(:passed AS int[])) AS t(c, i, passed)
-            WHERE r.company = t.c AND r.receivable_id = t.i
-            """,
-            {
-                "companies": [company for company, _ in changes.passed],
-                "ids": [receivable_id for _, receivable_id in changes.passed],
-                "passed": list(changes.passed.values()),
-            },
-        )
+    if changes.items:
+        await _write_items(tx, changes.items)
+
+
+async def _write_items(tx: Transaction, items: Sequence[tuple[str, Item, str | None]]) -> None:
+    """Store what was done about receivables; their balances are stored as they are told."""
+    await tx.execute(
+        """
+        UPDATE receivable r SET level = t.level, level_step = t.level_step, passed = t.passed,
+            last_notice_on = t.last_notice_on, history = t.history, payments = t.payments, reopened_on = t.reopened_on,
+            told_reversal = t.told_reversal, product_line = t.product_line, acknowledged = t.acknowledged
+        FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS t(company text, receivable_id uuid, level int, level_step text,
+            passed int, last_notice_on date, history jsonb, payments jsonb, reopened_on date, told_reversal boolean,
+            product_line text, acknowledged boolean)
+        WHERE r.company = t.company AND r.receivable_id = t.receivable_id
+        """,
+        {
+            "rows": _json(
+                {
+                    "company": company,
+                    "receivable_id": item.receivable_id,
+                    "level": item.level,
+                    "level_step": level_step,
+                    "passed": item.passed,
+                    "last_notice_on": item.last_notice_on,
+                    "history": {
+                        step: {"on": done.on, "times": done.times, "delivered_on": done.delivered_on}
+                        for step, done in item.history.items()
+                    },
+                    "payments": [[payment.on, payment.paid, payment.before] for payment in item.payments],
+                    "reopened_on": item.reopened_on,
+                    "told_reversal": item.told_reversal,
+                    "product_line": item.product_line,
+                    "acknowledged": item.acknowledged,
+                }
+                for company, item, level_step in items
+            )
+        },
+    )
 
 
 async def add_task(tx: Transaction, *, task_id: UUID, company: str, about: str, state: str) -> bool:
@@ -587,103 +767,32 @@ async def add_task(tx: Transaction, *, task_id: UUID, company: str, about: str, 
     return bool(result.rowcount)
 
 
-# What became of a notice.
+async def lock_task(tx: Transaction, company: str, task_id: UUID) -> Any | None:
+    """A task, locked."""
+    result = await tx.execute(
+        "SELECT * FROM task WHERE task_id = :id AND company = :company FOR UPDATE", {"id": task_id, "company": company}
+    )
+    return result.one_or_none()
 
 
-@dataclass(frozen=True, slots=True)
-class AnsweredRun:
-    """A step run that a notice answered."""
-
-    account_id: UUID
-    step: str
-    position: int
-    state: str
-    tone: str | None
-    receivable_ids: tuple[UUID, ...]
+async def complete_task(tx: Transaction, task_id: UUID, *, disposition: str, by: str) -> None:
+    """Note how a task ended."""
+    await tx.execute(
+        "UPDATE task SET completed_at = :now, disposition = :disposition, completed_by = :by WHERE task_id = :id",
+        {"now": tx.now, "disposition": disposition, "by": by, "id": task_id},
+    )
 
 
-async def runs_of_notice(tx: Transaction, *, company: str, case_id: UUID, step: str, run: int) -> list[AnsweredRun]:
-    """The step runs that one notice carries; their account is locked by the caller."""
-    rows = await tx.execute(
+async def save_answer(tx: Transaction, *, company: str, case_id: UUID, step: str, run: int, answer: str) -> bool:
+    """Keep what became of a notice with the step runs it carries; False when there are none."""
+    result = await tx.execute(
         """
-        SELECT account_id, step, position, state, tone, receivable_ids FROM step_run
-        WHERE company = :company AND case_id = :case_id AND notice_step = :step AND notice_run = :run ORDER BY position
+        UPDATE step_run SET answer = CAST(:answer AS jsonb)
+        WHERE company = :company AND case_id = :case_id AND notice_step = :step AND notice_run = :run
         """,
-        {"company": company, "case_id": case_id, "step": step, "run": run},
+        {"company": company, "case_id": case_id, "step": step, "run": run, "answer": answer},
     )
-    return [
-        AnsweredRun(row.account_id, row.step, row.position, row.state, row.tone, tuple(row.receivable_ids))
-        for row in rows
-    ]
-
-
-async def answer_runs(
-    tx: Transaction,
-    *,
-    case_id: UUID,
-    step: str,
-    run: int,
-    state: str,
-    answered_on: date,
-    reason: str | None,
-    answer: str,
-) -> None:
-    """Store what became of the notice of a step run."""
-    await tx.execute(
-        """
-        UPDATE step_run SET state = :state, answered_on = :answered_on, reason = :reason, answer = CAST(:answer AS jsonb)
-        WHERE case_id = :case_id AND notice_step = :step AND notice_run = :run
-        """,
-        {
-            "case_id": case_id,
-            "step": step,
-            "run": run,
-            "state": state,
-            "answered_on": answered_on,
-            "reason": reason,
-            "answer": answer,
-        },
-    )
-
-
-async def raise_levels(
-    tx: Transaction, *, company: str, runs: Sequence[AnsweredRun], granted: frozenset[UUID], sent_on: date
-) -> None:
-    """Raise each receivable that the notice claimed to its own step, and note the notice on all it claimed."""
-    moved = defaultdict(list)
-    for answered in runs:
-        for receivable_id in answered.receivable_ids:
-            if receivable_id in granted:
-                moved[(answered.position, answered.step)].append(receivable_id)
-    for (position, step), receivable_ids in moved.items():
-        await tx.execute(
-            """
-            UPDATE receivable SET level = :position, level_step = :step, passed = greatest(passed, :position)
-            WHERE company = :company AND receivable_id = ANY(CAST(:ids AS uuid[])) AND level < :position
-            """,
-            {"company": company, "ids": receivable_ids, "position": position, "step": step},
-        )
-    await tx.execute(
-        """
-        UPDATE receivable SET last_notice_on = greatest(last_notice_on, :sent_on)
-        WHERE company = :company AND receivable_id = ANY(CAST(:ids AS uuid[]))
-        """,
-        {"company": company, "ids": sorted(granted), "sent_on": sent_on},
-    )
-
-
-async def note_contact(
-    tx: Transaction, *, account_id: UUID, case_id: UUID, sent_on: date, heard_tone: str | None
-) -> None:
-    """Note a contact on the account and the hardest tone its case has heard."""
-    await tx.execute(
-        "UPDATE account SET last_contact_on = greatest(last_contact_on, :sent_on) WHERE account_id = :id",
-        {"id": account_id, "sent_on": sent_on},
-    )
-    await tx.execute(
-        "UPDATE collection_case SET heard_tone = :tone WHERE case_id = :case_id",
-        {"case_id": case_id, "tone": heard_tone},
-    )
+    return bool(result.rowcount)
 
 
 # Holds.
@@ -757,6 +866,49 @@ async def lock_policy(tx: Transaction, *, company: str, policy: str) -> list[Any
         {"company": company, "policy": policy},
     )
     return list(rows)
+
+
+async def policy_versions(tx: Transaction, *, company: str) -> list[Any]:
+    """All versions of all policies of a company, without their documents."""
+    rows = await tx.execute(
+        "SELECT policy, version, currency, priority, sha256, state FROM policy_version WHERE company = :company",
+        {"company": company},
+    )
+    return list(rows)
+
+
+async def retire_policy(tx: Transaction, *, company: str, policy: str) -> None:
+    """Take a policy out of force."""
+    await tx.execute(
+        "UPDATE policy_version SET state = 'retired' WHERE company = :company AND policy = :policy AND state = 'active'",
+        {"company": company, "policy": policy},
+    )
+
+
+async def pinned_accounts(
+    tx: Transaction, *, company: str, policy: str, other_than: int, after: UUID | None, most: int
+) -> list[UUID]:
+    """Accounts whose open case is pinned to another version of a policy, in the order of their ids."""
+    rows = await tx.execute(
+        """
+        SELECT account_id FROM collection_case WHERE company = :company AND policy = :policy AND closed_on IS NULL
+            AND policy_version <> :other_than AND (CAST(:after AS uuid) IS NULL OR account_id > :after)
+        ORDER BY account_id LIMIT :most
+        """,
+        {"company": company, "policy": policy, "other_than": other_than, "after": after, "most": most},
+    )
+    return [row.account_id for row in rows]
+
+
+async def move_case(
+    tx: Transaction, case_id: UUID, *, version: int, items: Sequence[tuple[str, Item, str | None]]
+) -> None:
+    """Pin a case to another version, its receivables at their new places."""
+    await tx.execute(
+        "UPDATE collection_case SET policy_version = :version WHERE case_id = :id", {"version": version, "id": case_id}
+    )
+    if items:
+        await _write_items(tx, items)
 
 
 async def add_policy(tx: Transaction, row: Mapping[str, object]) -> None:

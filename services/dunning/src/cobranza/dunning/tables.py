@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Date,
@@ -22,6 +23,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 from cobranza.chassis import plumbing
 
 metadata = MetaData()
+_WAITING = text("reason IN ('no_policy', 'cash_stale', 'control_mismatch')")
+_UNDER_WAY = text("state IN ('proposed', 'approved', 'requested', 'undelivered')")
 
 # One debtor of one company in one currency: what is evaluated, and the lock of everything below it.
 account = Table(
@@ -33,6 +36,9 @@ account = Table(
     Column("currency", Text, nullable=False),
     Column("unapplied", BigInteger, nullable=False, server_default=text("0")),
     Column("last_contact_on", Date),
+    # Days of contacts that a limit may ask for, and what the debtor is to be told we were wrong about.
+    Column("contacts", ARRAY(Date), nullable=False, server_default=text("'{}'")),
+    Column("corrections", JSONB, nullable=False, server_default=text("'[]'")),
     # The last evaluation: what it found and when it must be made again.
     Column("evaluated_on", Date),
     Column("reason", Text),
@@ -40,7 +46,7 @@ account = Table(
     Column("decision_id", UUID),
     Column("decision_digest", Text),
     UniqueConstraint("company", "customer", "currency"),
-    Index("account_waiting", "company", "reason", postgresql_where=text("reason IN ('no_policy', 'cash_stale')")),
+    Index("account_waiting", "company", "reason", postgresql_where=_WAITING),
 )
 
 receivable = Table(
@@ -62,6 +68,14 @@ receivable = Table(
     Column("level_step", Text),
     Column("passed", Integer, nullable=False, server_default=text("0")),
     Column("last_notice_on", Date),
+    Column("allocated", BigInteger, nullable=False, server_default=text("0")),
+    # When each step was issued for it, and its last part payments.
+    Column("history", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("payments", JSONB, nullable=False, server_default=text("'[]'")),
+    Column("reopened_on", Date),
+    Column("told_reversal", Boolean, nullable=False, server_default=text("true")),
+    Column("product_line", Text),
+    Column("acknowledged", Boolean),
     PrimaryKeyConstraint("company", "receivable_id"),
     Index("receivable_open", "account_id", postgresql_where=text("open > 0")),
     Index("receivable_recorded", "account_id", text("recorded_on DESC")),
@@ -75,7 +89,9 @@ cancelled_invoice = Table(
     metadata,
     Column("company", Text),
     Column("invoice_id", UUID),
+    Column("replaced_by", UUID),
     PrimaryKeyConstraint("company", "invoice_id"),
+    Index("cancelled_invoice_replaced_by", "company", "replaced_by", postgresql_where=text("replaced_by IS NOT NULL")),
 )
 
 customer = Table(
@@ -86,6 +102,9 @@ customer = Table(
     Column("revision", BigInteger, nullable=False),
     Column("language", Text, nullable=False),
     Column("segment", Text, nullable=False),
+    Column("country", Text),
+    Column("protected_party", Text),
+    Column("reachable", Boolean),
     PrimaryKeyConstraint("company", "customer"),
 )
 
@@ -94,6 +113,16 @@ cash_feed = Table(
     metadata,
     Column("company", Text, primary_key=True),
     Column("through_on", Date, nullable=False),
+)
+
+control_total = Table(
+    "control_total",
+    metadata,
+    Column("company", Text),
+    Column("currency", Text),
+    Column("verdict", Text, nullable=False),
+    Column("total_on", Date, nullable=False),
+    PrimaryKeyConstraint("company", "currency"),
 )
 
 collection_case = Table(
@@ -141,10 +170,16 @@ step_run = Table(
     Column("answered_on", Date),
     Column("reason", Text),
     Column("answer", JSONB),
+    Column("kind", Text, nullable=False, server_default=text("'notice'")),
+    Column("has_risen", Boolean, nullable=False, server_default=text("false")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("case_id", "step", "run"),
-    CheckConstraint("state IN ('requested', 'sent', 'failed', 'suppressed', 'skipped')", name="step_run_state"),
+    CheckConstraint(
+        "state IN ('proposed', 'approved', 'requested', 'undelivered', 'sent', 'failed', 'suppressed', 'skipped')",
+        name="step_run_state",
+    ),
     Index("step_run_decision", "decision_id"),
-    Index("step_run_open", "case_id", postgresql_where=text("state = 'requested'")),
+    Index("step_run_open", "case_id", postgresql_where=_UNDER_WAY),
 )
 
 hold = Table(
@@ -177,6 +212,9 @@ task = Table(
     # What the task is about: the same cause asks a person once.
     Column("about", Text, nullable=False),
     Column("state", JSONB, nullable=False),
+    Column("completed_at", DateTime(timezone=True)),
+    Column("disposition", Text),
+    Column("completed_by", Text),
     UniqueConstraint("company", "about"),
 )
 

@@ -1,24 +1,41 @@
-"""Payments' command line: asking the ledger whether it balances."""
+"""Payments' command line: bank files in and out, and asking the ledger whether it balances."""
 
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import sys
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from cobranza.chassis import cli
 from cobranza.chassis.clock import BusinessClock
+from cobranza.chassis.companies import Companies
 from cobranza.chassis.database import Database
 from cobranza.chassis.settings import load
+from cobranza.payments import queries
+from cobranza.payments.domain.bank_transaction import Format
+from cobranza.payments.domain.errors import PaymentsError, StatementError
 from cobranza.payments.invariants import INVARIANTS, STOPPING
 from cobranza.payments.settings import PaymentsSettings
-from cobranza.payments.use_cases import check_ledger
+from cobranza.payments.use_cases import Importer, Report, check_ledger
+from cobranza.payments.use_cases.imports import read_mapping, report_of, shipped_mappings
+
+Result = TypeVar("Result")
+Json = Annotated[bool, typer.Option("--json", help="One JSON object for programs.")]
+CompanyOf = Annotated[str, typer.Option("--company", help="The creditor's slug in companies.yaml.")]
 
 commands = typer.Typer(no_args_is_help=True)
+mapping = typer.Typer(help="Which column of a bank's CSV or XLSX means what.", no_args_is_help=True)
+commands.add_typer(mapping, name="mapping")
 
 
 @commands.callback()
@@ -51,3 +68,136 @@ async def _verify() -> dict[str, int]:
             return await check_ledger(tx, INVARIANTS, stopping=STOPPING)
     finally:
         await database.close()
+
+
+@commands.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="camt.053, camt.054, MT940, Norma 43, CSV or XLSX.")],
+    company: Annotated[str | None, typer.Option("--company", help="Whose account; else by the account.")] = None,
+    format_: Annotated[Format | None, typer.Option("--format", help="Else found from the content.")] = None,
+    mapping: Annotated[str | None, typer.Option("--mapping", help="For CSV and XLSX: a saved or shipped one.")] = None,
+    account: Annotated[str | None, typer.Option("--account", help="Where the file does not say it.")] = None,
+    is_dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and tell; import nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Import a bank file: each movement once, the whole file or nothing. Exit 4 when it is refused."""
+    if not file.is_file():
+        cli.fail(f"{file}: no such file", cli.USAGE)
+
+    async def act(importer: Importer) -> Report:
+        report = await importer.check(
+            file, name=file.name, by=_actor(), company=company, format_=format_, mapping=mapping, account=account
+        )
+        return report if is_dry_run or report.is_repeat else await importer.run(report.import_id)
+
+    _tell(_with_importer(act, as_json=as_json), as_json=as_json)
+
+
+@commands.command("undo-import")
+def undo_import(import_id: Annotated[UUID, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
+    """Take every payment of an import back; once more has no effect. Exit 4 when money has moved on."""
+    report = _with_importer(lambda importer: importer.undo(import_id, by=_actor()), as_json=as_json)
+    _tell(report, as_json=as_json)
+
+
+@commands.command("imports")
+def list_imports(
+    company: CompanyOf, most: Annotated[int, typer.Option(min=1, max=200)] = 20, as_json: Json = False
+) -> None:
+    """The newest bank files of a company."""
+
+    async def act(importer: Importer) -> list[Report]:
+        async with importer.database.reading() as connection:
+            rows = await queries.newest_bank_imports(connection, company=company, most=most)
+            counts = await queries.bank_counts(connection, [row.import_id for row in rows])
+        return [report_of(row, counts[row.import_id]) for row in rows]
+
+    found = _with_importer(act, as_json=as_json)
+    if as_json:
+        sys.stdout.write(json.dumps([report.as_values() for report in found], ensure_ascii=False) + "\n")
+        return
+    table = Table("import", "file", "format", "state", "new", "known", "conflicts")
+    for report in found:
+        counts = (str(report.count(verdict)) for verdict in ("new", "known", "conflict"))
+        table.add_row(str(report.import_id), report.name, report.format, report.state, *counts)
+    cli.out.print(table)
+
+
+@mapping.command("save")
+def save_mapping(
+    file: Annotated[Path, typer.Argument(help="A mapping as YAML; shipped ones show how.")], company: CompanyOf
+) -> None:
+    """Keep a mapping under the name it says, in place of the one before."""
+    try:
+        source = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        cli.fail(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8'}", cli.USAGE)
+
+    async def act(importer: Importer) -> str:
+        read = read_mapping(source, name=file.name)
+        await importer.save_mapping(company, read, by=_actor())
+        return read.name
+
+    sys.stdout.write(f"mapping {_with_importer(act)} of {company} is kept\n")
+
+
+@mapping.command("list")
+def list_mappings(company: CompanyOf, as_json: Json = False) -> None:
+    """The mappings a company can use: its own, and those that are shipped."""
+
+    async def act(importer: Importer) -> list[Any]:
+        async with importer.database.reading() as connection:
+            return await queries.bank_mappings(connection, company=company)
+
+    saved = [row.mapping for row in _with_importer(act)]
+    shipped = [one.model_dump(mode="json") for one in shipped_mappings()]
+    if as_json:
+        sys.stdout.write(json.dumps({"saved": saved, "shipped": shipped}, ensure_ascii=False) + "\n")
+        return
+    table = Table("mapping", "title", "currency", "from")
+    for source, listed in ((company, saved), ("shipped", shipped)):
+        for one in listed:
+            table.add_row(one["name"], one["title"], one["currency"], source)
+    cli.out.print(table)
+
+
+def _actor() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def _tell(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(report.as_values(), ensure_ascii=False) + "\n")
+        return
+    for line in report.sentences():
+        sys.stdout.write(line + "\n")
+
+
+def _with_importer(act: Callable[[Importer], Awaitable[Result]], *, as_json: bool = False) -> Result:
+    async def run() -> Result:
+        settings = load(PaymentsSettings)
+        database = Database(
+            settings.database_url.get_secret_value(),
+            service="payments",
+            clock=BusinessClock(settings.clock_file),
+            notifies=True,
+        )
+        try:
+            return await act(Importer(database, Companies.read(settings.companies_file), settings.evaluation_hour))
+        finally:
+            await database.close()
+
+    try:
+        return cli.run(run())
+    except StatementError as error:
+        if as_json:
+            sys.stdout.write(json.dumps({"errors": [fault.as_values() for fault in error.all()]}) + "\n")
+            raise typer.Exit(cli.REFUSED) from error
+        for fault in error.all():
+            cli.err.print(f"[bold red]error[/]: {escape(str(fault))}", highlight=False)
+        cli.fail("the file is refused as a whole; nothing of it was imported", cli.REFUSED)
+    except PaymentsError as error:
+        cli.fail(escape(str(error)), cli.REFUSED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -9,9 +10,11 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cobranza.chassis.pagination import Keyset, Window
-from cobranza.payments.tables import receipt, receivable
+from cobranza.payments.tables import bank_import, bank_line, bank_mapping, receipt, receivable
 
 BY_DUE = Keyset((receivable.c.due_on, "asc"), (receivable.c.receivable_id, "asc"))
+BY_CHECK = Keyset((bank_import.c.checked_at, "desc"), (bank_import.c.import_id, "desc"))
+BY_POSITION = Keyset((bank_line.c.position, "asc"))
 BY_VALUE = Keyset((receipt.c.value_on, "desc"), (receipt.c.receipt_id, "asc"))
 
 
@@ -104,5 +107,61 @@ async def watermarks(connection: AsyncConnection) -> list[Any]:
                 AS through_on FROM cash_feed GROUP BY company
             """
         )
+    )
+    return list(result)
+
+
+async def bank_imports(connection: AsyncConnection, window: Window, *, company: str) -> list[Any]:
+    """Bank files of a company, newest first, one more than the page."""
+    query = select(bank_import).where(bank_import.c.company == company)
+    return list(await connection.execute(BY_CHECK.apply(query, after=window.after, limit=window.limit)))
+
+
+async def newest_bank_imports(connection: AsyncConnection, *, company: str, most: int) -> list[Any]:
+    """The newest bank files of a company."""
+    query = select(bank_import).where(bank_import.c.company == company)
+    return list(await connection.execute(BY_CHECK.apply(query, after=None, limit=most - 1)))
+
+
+async def one_bank_import(connection: AsyncConnection, *, company: str, import_id: UUID) -> Any | None:
+    """One bank file, or None."""
+    result = await connection.execute(
+        select(bank_import).where(bank_import.c.company == company, bank_import.c.import_id == import_id)
+    )
+    return result.one_or_none()
+
+
+async def bank_lines(
+    connection: AsyncConnection, window: Window, *, company: str, import_id: UUID, verdict: str | None
+) -> list[Any]:
+    """Lines of a bank file in its order, one more than the page."""
+    query = select(bank_line).where(bank_line.c.company == company, bank_line.c.import_id == import_id)
+    if verdict is not None:
+        query = query.where(bank_line.c.verdict == verdict)
+    return list(await connection.execute(BY_POSITION.apply(query, after=window.after, limit=window.limit)))
+
+
+async def bank_counts(connection: AsyncConnection, import_ids: Sequence[UUID]) -> dict[UUID, list[Any]]:
+    """How many lines of which kind and verdict each import has, and their sums in minor units."""
+    rows = await connection.execute(
+        text(
+            """
+            SELECT import_id, kind, verdict, currency, count(*) AS count, sum(amount)::bigint AS amount FROM bank_line
+            WHERE import_id = ANY(CAST(:ids AS uuid[])) GROUP BY import_id, kind, verdict, currency
+            ORDER BY kind, verdict, currency
+            """
+        ),
+        {"ids": list(import_ids)},
+    )
+    found: dict[UUID, list[Any]] = {import_id: [] for import_id in import_ids}
+    for row in rows:
+        found[row.import_id].append(row)
+    return found
+
+
+async def bank_mappings(connection: AsyncConnection, *, company: str) -> list[Any]:
+    """The saved mappings of a company by name."""
+    result = await connection.execute(
+        select(bank_mapping).where(bank_mapping.c.company == company).order_by(bank_mapping.c.name)
     )
     return list(result)

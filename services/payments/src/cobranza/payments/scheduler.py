@@ -1,4 +1,4 @@
-"""Everything time-driven in payments: checking the ledger, and the gauges that people look at."""
+"""Everything time-driven in payments: checking the ledger, imports cut short, the gauges people look at."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from cobranza.contracts.money import to_decimal
 from cobranza.payments import metrics, queries
 from cobranza.payments.invariants import LEDGER, STOPPING
 from cobranza.payments.settings import PaymentsSettings
-from cobranza.payments.use_cases import check_ledger
+from cobranza.payments.use_cases import Importer, check_ledger
 
 _CHECK_EVERY_SECONDS: Final = 600.0
 _GAUGE_EVERY_SECONDS: Final = 10.0
+_RESUME_EVERY_SECONDS: Final = 10.0
 
 
 def jobs(context: Context[PaymentsSettings]) -> Sequence[Job]:
-    """Both run on one worker at a time."""
+    """All run on one worker at a time."""
+    importer = Importer(context.database, context.companies, context.settings.evaluation_hour)
     label = CompanyLabel(profile.company for profile in context.companies)
 
     async def check() -> bool:
@@ -52,5 +54,6 @@ def jobs(context: Context[PaymentsSettings]) -> Sequence[Job]:
 
     return (
         Job("check-ledger", _CHECK_EVERY_SECONDS, check, one_at_a_time=True),
+        Job("resume-bank-imports", _RESUME_EVERY_SECONDS, importer.resume, one_at_a_time=True),
         Job("gauge-ledger", _GAUGE_EVERY_SECONDS, gauge, one_at_a_time=True),
     )

@@ -327,4 +327,81 @@ ledger_stop = Table(
     CheckConstraint("id = 1", name="ledger_stop_one"),
 )
 
+bank_mapping = Table(
+    "bank_mapping",
+    metadata,
+    Column("company", Text),
+    Column("name", Text),
+    Column("mapping", JSONB, nullable=False),
+    Column("saved_by", Text, nullable=False),
+    _booked_at("saved_at"),
+    PrimaryKeyConstraint("company", "name"),
+)
+
+bank_import = Table(
+    "bank_import",
+    metadata,
+    Column("import_id", UUID, primary_key=True),
+    Column("company", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("mapping", Text),
+    Column("state", Text, nullable=False),
+    # Its statements with their control records, and what was left alone.
+    Column("statements", JSONB, nullable=False),
+    Column("ignored", JSONB, nullable=False),
+    Column("watermark", Text),
+    Column("checked_by", Text, nullable=False),
+    _booked_at("checked_at"),
+    Column("imported_at", DateTime(timezone=True)),
+    Column("undone_by", Text),
+    Column("undone_at", DateTime(timezone=True)),
+    CheckConstraint("state IN ('checked', 'importing', 'imported', 'undoing', 'undone')", name="bank_import_state"),
+    # Two files of a company cannot race for the same movement.
+    Index(
+        "bank_import_one_at_a_time", "company", unique=True, postgresql_where=text("state IN ('importing', 'undoing')")
+    ),
+    Index("bank_import_by_time", "company", text("checked_at DESC"), text("import_id DESC")),
+    Index("bank_import_by_content", "company", "sha256"),
+)
+
+bank_line = Table(
+    "bank_line",
+    metadata,
+    Column("import_id", UUID, ForeignKey("bank_import.import_id", ondelete="CASCADE")),
+    Column("position", Integer),
+    Column("line", Integer, nullable=False),
+    Column("company", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("entry_ref", Text),
+    Column("kind", Text, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("booked_on", Date, nullable=False),
+    Column("value_on", Date, nullable=False),
+    Column("content", Text, nullable=False),
+    # What the payments ledger is told, and what only the bank's line has: texts and references.
+    Column("told", JSONB, nullable=False),
+    Column("texts", JSONB, nullable=False),
+    Column("trace", JSONB, nullable=False),
+    Column("verdict", Text, nullable=False, server_default=text("'new'")),
+    Column("note", Text),
+    Column("other_import", UUID),
+    Column("other_line", Integer),
+    # The payment that it became, or that it reversed.
+    Column("external_id", Text),
+    Column("receipt_id", UUID),
+    Column("live", Boolean, nullable=False, server_default=text("false")),
+    PrimaryKeyConstraint("import_id", "position"),
+    CheckConstraint("kind IN ('credit', 'reversal')", name="bank_line_kind"),
+    CheckConstraint("verdict IN ('new', 'known', 'conflict', 'unmatched', 'refused')", name="bank_line_verdict"),
+    CheckConstraint("amount > 0", name="bank_line_amount"),
+    Index("bank_line_once", "company", "identity", unique=True, postgresql_where=text("live")),
+    Index("bank_line_of_identity", "company", "identity"),
+    Index("bank_line_of_entry", "company", "account", "entry_ref", postgresql_where=text("live")),
+    Index("bank_line_of_receipt", "company", "receipt_id", postgresql_where=text("live")),
+)
+
 plumbing.attach(metadata)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import UTC, date
 from types import MappingProxyType
 from typing import Final
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from cobranza.contracts import dunning, invoicing, notifications, payments
 from cobranza.contracts.payloads import Payload, Purpose
 from cobranza.contracts.reasons import Reason
-from cobranza.dunning.domain.decision import Action, Closing, Decision, Telling
+from cobranza.dunning.domain.decision import Closing, Decision, Telling
 from cobranza.dunning.domain.facts import (
     UNDER_WAY,
     AccountFacts,
@@ -74,7 +75,7 @@ class Account:
         return next((item for item in self.facts.items if item.receivable_id == receivable_id), None)
 
 
-def follow(account: Account, told: Payload, ladder: Ladder | None) -> Account:  # noqa: PLR0911 - one branch per fact
+def follow(account: Account, told: Payload, ladder: Ladder | None) -> Account:
     """The account after a published event; events it does not concern change nothing.
 
     Args:
@@ -106,9 +107,10 @@ def follow(account: Account, told: Payload, ladder: Ladder | None) -> Account:  
         case notifications.NoticeSuppressed():
             return _notice(account, told, ladder)
         case dunning.TaskCompleted(step=str(step), run=int(run)):
-            return answer_task(
-                account, ladder, step=step, run=run, disposition=told.disposition, on=told.completed_at.date()
-            )
+            # The day is the company's: a call late in the evening belongs to it.
+            zone = UTC if ladder is None else ZoneInfo(ladder.policy.timezone)
+            on = told.completed_at.astimezone(zone).date()
+            return answer_task(account, ladder, step=step, run=run, disposition=told.disposition, on=on)
         case _:
             return _agreement(account, told)
 
@@ -123,7 +125,7 @@ def _agreement(account: Account, told: Payload) -> Account:
         case dunning.HoldReleased():
             return _resumed(account, told.hold_id, told.released_on)
         case dunning.PromiseMade():
-            amounts = {line.receivable_id: line.amount.minor for line in told.lines}
+            amounts = {UUID(int=line.receivable_id.int): line.amount.minor for line in told.lines}
             return _stopped(
                 account,
                 Stop(Reason.PROMISED, "promise", told.made_on, told.limit_on, amounts=amounts, stop_id=told.promise_id),
@@ -136,14 +138,14 @@ def _agreement(account: Account, told: Payload) -> Account:
         case dunning.PromiseWithdrawn():
             return _resumed(account, told.promise_id, told.withdrawn_on)
         case dunning.PlanAgreed():
-            amounts = {line.receivable_id: line.amount.minor for line in told.lines}
+            amounts = {UUID(int=line.receivable_id.int): line.amount.minor for line in told.lines}
             return _stopped(
                 account, Stop(Reason.PLANNED, "plan", told.agreed_on, None, amounts=amounts, stop_id=told.plan_id)
             )
         case dunning.PlanEnded():
             return _resumed(account, told.plan_id, told.ended_on)
         case dunning.DisputeOpened():
-            amounts = {told.receivable_id: told.amount.minor}
+            amounts = {UUID(int=told.receivable_id.int): told.amount.minor}
             return _stopped(
                 account,
                 Stop(Reason.DISPUTED, told.kind, told.opened_on, None, amounts=amounts, stop_id=told.dispute_id),
@@ -181,7 +183,7 @@ def _balance(account: Account, told: payments.ReceivableChanged) -> Account:
     if before is None:
         return account
     line = account.product_lines.get(told.invoice_id) if told.invoice_id is not None else None
-    item = changed_item(before, told, was_open=known is not None)
+    item = changed_item(before, told, was_open=told.receivable_id not in account.settled)
     if line is not None:
         item = replace(item, product_line=line)
     corrections = account.facts.corrections
@@ -273,7 +275,7 @@ def _cancelled(account: Account, invoice_id: UUID, replaced_by: UUID | None, on:
     gone = tuple(item for item in account.facts.items if item.invoice_id == invoice_id)
     reason = "cancelled" if replaced_by is None else "replaced"
     corrections = tuple(Correction(reason, item.receivable_id, on) for item in gone if item.level)  # type: ignore[arg-type]
-    replaced = account.replaced if replaced_by is None else {**account.replaced, replaced_by: gone}
+    replaced = account.replaced if replaced_by is None or not gone else {**account.replaced, replaced_by: gone}
     return replace(
         account.with_facts(
             items=tuple(item for item in account.facts.items if item.invoice_id != invoice_id),
@@ -345,6 +347,10 @@ def _notice(
     ladder: Ladder | None,
 ) -> Account:
     if told.purpose != Purpose.DUNNING or told.step is None or told.run is None:
+        return account
+    rung = ladder.by_id.get(told.step) if ladder is not None else None
+    if rung is not None and told.channel in rung.step.also:
+        # Part of the same contact: the main channel says what became of it.
         return account
     match told:
         case notifications.NoticeSent():
@@ -422,7 +428,7 @@ def answer_task(account: Account, ladder: Ladder | None, *, step: str, run: int,
     runs = [r for r in _runs_of(account, step, run) if r.state in ("proposed", "requested")]
     if not runs:
         return account
-    top = runs[0]
+    top = next((r for r in runs if r.step == step), runs[0])
     if top.state == "proposed":
         match disposition:
             case "approved":
@@ -463,15 +469,14 @@ def _done(account: Account, ladder: Ladder | None, runs: Sequence[Run], on: date
 
 def applied(account: Account, ladder: Ladder | None, decision: Decision, as_of: date) -> Account:
     """The account after a decision took effect: runs opened and closed, steps passed over."""
-    facts_hash = account.facts.digest() if decision.actions else ""
+    opened = openings(account.facts, decision, as_of)
     for item in decision.items:
         if item.skipped:
             position = item.skipped[-1][0].position
             account = _each(account, {item.receivable_id}, lambda known, p=position: _passed(known, p))  # type: ignore[misc]
     for closing in decision.closings:
         account = _closed(account, ladder, closing, as_of)
-    for action in decision.actions:
-        account = _with_runs(account, runs_of(account.facts, action, facts_hash))
+    account = _with_runs(account, opened)
     for undoing in decision.undoings:
         effects = tuple(effect for effect in account.facts.effects if effect != undoing.effect)
         account = account.with_facts(effects=effects)
@@ -480,36 +485,80 @@ def applied(account: Account, ladder: Ladder | None, decision: Decision, as_of: 
     account = account.with_facts(evaluated_on=as_of, promised_on=decision.next_check_on)
     if decision.case_state == "closed":
         tone = account.facts.heard_tone or account.closed_tone
-        account = replace(account.with_facts(runs=(), heard_tone=None), closed_tone=tone)
+        account = replace(account.with_facts(heard_tone=None), closed_tone=tone)
     return account
 
 
-def runs_of(facts: AccountFacts, action: Action, facts_hash: str) -> list[Run]:
-    """The step runs that an action opens, one per step that moves; the notice's own step comes first."""
-    state = "requested" if action.approval is None else "proposed"
-    notice = (action.step.id, _number(facts, action.step))
-    runs = [
+def migrated(account: Account, old: Ladder, new: Ladder, mapping: Mapping[str, str]) -> Account:
+    """The account under another version: what was issued keeps its place by the name of its step (D16).
+
+    Args:
+        mapping: the new step of each old one whose name changed.
+    """
+
+    def moved(item: Item) -> Item:
+        history = {mapping.get(step, step): done for step, done in item.history.items()}
+        level = _place(item.level, old, new, mapping)
+        return replace(item, level=level, passed=max(level, _place(item.passed, old, new, mapping)), history=history)
+
+    items = tuple(moved(item) for item in account.facts.items)
+    return replace(account.with_facts(items=items), settled={key: moved(item) for key, item in account.settled.items()})
+
+
+def _place(position: int, old: Ladder, new: Ladder, mapping: Mapping[str, str]) -> int:
+    if not position:
+        return 0
+    step = old.rungs[position - 1].step.id
+    rung = new.by_id.get(mapping.get(step, step))
+    return 0 if rung is None else rung.position
+
+
+def openings(facts: AccountFacts, decision: Decision, as_of: date) -> list[Run]:
+    """The step runs that a decision opens: first those passed over, then those of its actions."""
+    numbers: dict[str, int] = {}
+
+    def number(step: Step) -> int:
+        before = numbers.get(step.id) or max((run.number for run in facts.runs if run.step == step.id), default=0)
+        numbers[step.id] = before + 1
+        return before + 1
+
+    digest = facts.digest() if decision.changes_facts else ""
+    skipped: dict[tuple[Step, Reason], list[UUID]] = {}
+    for item in decision.items:
+        for step, why in item.skipped:
+            skipped.setdefault((step, why), []).append(item.receivable_id)
+    opened = [
         Run(
-            step=step.id,
-            number=notice[1] if step is action.step else _number(facts, step),
-            state=state,  # type: ignore[arg-type]
-            receivable_ids=frozenset(receivable_ids),
+            step.id,
+            number(step),
+            "skipped",
+            frozenset(receivable_ids),
             kind=step.kind,
-            notice=notice,
-            tone=action.tone,
-            expires_on=action.expires_on,
-            facts_hash=facts_hash,
+            answered_on=as_of,
+            reason=str(why),
+            facts_hash=digest,
         )
-        for step, receivable_ids in action.moving.items()
+        for (step, why), receivable_ids in skipped.items()
     ]
-    return sorted(runs, key=lambda run: run.step != action.step.id)
-
-
-def _number(facts: AccountFacts, step: Step) -> int:
-    last = next((run for run in facts.runs if run.step == step.id), None)
-    if last is None:
-        return 1
-    return last.number if last.state == "approved" else last.number + 1
+    for action in decision.actions:
+        approved = {run.step: run.number for run in facts.runs if run.state == "approved"}
+        moving = action.moving
+        own = {step: approved.get(step.id) or number(step) for step in moving}
+        opened += [
+            Run(
+                step=step.id,
+                number=own[step],
+                state="requested" if action.approval is None else "proposed",
+                receivable_ids=frozenset(receivable_ids),
+                kind=step.kind,
+                notice=(action.step.id, own[action.step]),
+                tone=action.tone,
+                expires_on=action.expires_on,
+                facts_hash=digest,
+            )
+            for step, receivable_ids in moving.items()
+        ]
+    return opened
 
 
 def _closed(account: Account, ladder: Ladder | None, closing: Closing, as_of: date) -> Account:
@@ -551,9 +600,12 @@ def _runs_of(account: Account, step: str, number: int) -> list[Run]:
 
 
 def _with_runs(account: Account, runs: Iterable[Run]) -> Account:
-    changed = {run.step: run for run in runs}
-    kept = tuple(run for run in account.facts.runs if run.step not in changed)
-    return account.with_facts(runs=(*kept, *changed.values()))
+    known = {(run.step, run.number): run for run in account.facts.runs}
+    known |= {(run.step, run.number): run for run in runs}
+    last = dict(sorted(known))
+    return account.with_facts(
+        runs=tuple(r for key, r in known.items() if r.state in UNDER_WAY or last[r.step] == key[1])
+    )
 
 
 def _needs_delivery(ladder: Ladder | None, step: str) -> bool:

@@ -23,6 +23,7 @@ from cobranza.dunning.domain.decision import (
     Closing,
     Decision,
     Finding,
+    Found,
     Gate,
     ItemDecision,
     Line,
@@ -39,8 +40,8 @@ from cobranza.dunning.domain.policy import HARDNESS, TONES, Step, Tone
 MOST_LINES: Final = 400
 _CHOOSING: Final = frozenset({"not_due", "grace", "dunnable"})
 _STOPPED: Final = frozenset({"held", "disputed", "planned", "promised", "covered", "suspended", "handed_over"})
-#: Who agrees where the policy releases every step by hand and the step names nobody.
-_RELEASE: Final = ("supervisor", 3)
+#: For a supervisor to agree, where the policy releases every step by hand and the step names nobody.
+_RELEASE_BUSINESS_DAYS: Final = 3
 _UNDONE_BY: Final = {"credit_hold": "release_credit_hold"}
 
 
@@ -120,11 +121,7 @@ class _Evaluation:
         if not self._plans:
             return _nothing_open(self._ladder, facts)
         self._cover()
-        through: list[ItemDecision] = []
-        for plan in self._plans:
-            if plan.state in _CHOOSING and self._choose(plan):
-                through.append(plan)
-        for plan in through:
+        for plan in [plan for plan in self._plans if plan.state in _CHOOSING and self._choose(plan)]:
             self._see_end(plan)
         moving = [plan for plan in self._plans if plan.step is not None]
         outcome: Outcome
@@ -150,7 +147,7 @@ class _Evaluation:
             outcome, reasons = self._without_move()
         in_window = self._is_in_window()
         as_of = self._as_of
-        decision = Decision(
+        return Decision(
             outcome=outcome,
             reasons=reasons,
             items=tuple(self._plans),
@@ -164,7 +161,6 @@ class _Evaluation:
             tellings=() if waits is not None and waits.code == Reason.BEFORE_START else self._tellings(),
             askings=(*self._asked, *self._end_asked()),
         )
-        return decision
 
     # Runs that are under way.
 
@@ -176,7 +172,7 @@ class _Evaluation:
         as_of = self._as_of
         for run in self._facts.runs:
             if run.state == "failed":
-                about = f"{run.step}#{run.number}"
+                about = f"{run.step}|{run.number}"
                 reason = Reason.BOUNCED
                 self._asked.append(
                     Asking("fix_contact", "collector", 2, reason, tuple(sorted(run.receivable_ids)), about)
@@ -311,7 +307,14 @@ class _Evaluation:
             )
         if covered:
             self._asked.append(
-                Asking("match_cash", "collector", 2, Reason.COVERED_BY_CREDIT, tuple(covered[:MOST_LINES]))
+                Asking(
+                    "match_cash",
+                    "collector",
+                    2,
+                    Reason.COVERED_BY_CREDIT,
+                    tuple(covered[:MOST_LINES]),
+                    str(self._facts.unapplied),
+                )
             )
 
     def _choose(self, plan: ItemDecision) -> bool:
@@ -333,6 +336,10 @@ class _Evaluation:
         first_max = self._ladder.first_contact_max if item.level == 0 else None
         for rung in self._ladder.rungs[item.passed :]:
             step = rung.step
+            if rung.base == "previous" and (ready or blocked):
+                # It counts from a step that is still to be taken.
+                blocked.append((rung, Finding(Reason.REQUIRES_MISSING, {"invoice": item.number, "step": step.id})))
+                continue
             on, why, gates = self._date(rung, plan)
             plan.candidates.append(Candidate(step.id, on, gates))
             if on is None:
@@ -344,10 +351,12 @@ class _Evaluation:
             if on > as_of:
                 self._dates.append(on)
                 ahead = Finding(why, {"invoice": item.number, "step": step.id, "on": on})
+                if why == Reason.CATCH_UP:
+                    # An effect that nobody looked at in time stands in the way of no contact.
+                    blocked.append((rung, ahead))
+                    continue
                 break
-            if rung.early and as_of > max(item.due_on, self._rolled_base(rung, plan)):
-                skipped.append((step, Reason.STALE))
-            elif (
+            if (rung.early and as_of > max(item.due_on, self._rolled_base(rung, plan))) or (
                 catch_up.mode == "none"
                 and rung.is_contact
                 and rung.position != first_max
@@ -619,16 +628,14 @@ class _Evaluation:
     def _holds(self, rung: Rung, plan: ItemDecision) -> bool:
         """Whether the step's condition holds for an item."""
         assert rung.condition is not None
-        case = self._case_subject()
-        item = plan.item
-        subject = replace(
-            case, item_amount=plan.claimable, product_line=item.product_line, acknowledged=item.acknowledged
-        )
+        subject, item = self._case_subject(), plan.item
+        subject.item_amount = plan.claimable
+        subject.product_line = item.product_line
+        subject.acknowledged = item.acknowledged
         holds = rung.condition.holds(subject)
-        asked = sorted(rung.condition.fields())
-        found = ", ".join(f"{name} {_said(getattr(subject, name))}" for name in asked)
         last = plan.candidates[-1] if plan.candidates else None
         if last is not None and last.step == rung.step.id:
+            found = Found(tuple((name, getattr(subject, name)) for name in rung.asks))
             plan.candidates[-1] = last._replace(gates=(*last.gates, Gate("when", rung.step.id, found, holds)))
         return holds
 
@@ -748,7 +755,7 @@ class _Evaluation:
                 return Finding(Reason.CONTROL_MISMATCH, {"needed": "matched", "found": found})
         if rung.is_effect:
             return self._no_effect(rung, group)
-        refused = next((run for run in facts.runs if run.step == rung.step.id), None)
+        refused = max((run for run in facts.runs if run.step == rung.step.id), key=lambda run: run.number, default=None)
         if refused is not None and refused.answered_on is not None and refused.state in ("suppressed", "failed"):
             # Another day is a reason to ask again; where the address refused for good, a gap is kept.
             retry_on = refused.answered_on + (DAY if refused.state == "suppressed" else max(DAY, rung.min_gap))
@@ -782,7 +789,7 @@ class _Evaluation:
             return None
         free_on = recent[len(recent) - limits.contacts] + limits.window_days * DAY
         self._dates.append(free_on)
-        self._asked.append(Asking("contact_limit", "supervisor", 2, Reason.CONTACT_LIMIT))
+        self._asked.append(Asking("contact_limit", "supervisor", 2, Reason.CONTACT_LIMIT, about=free_on.isoformat()))
         return Finding(Reason.CONTACT_LIMIT, {"needed": limits.contacts, "found": len(recent), "on": free_on})
 
     def _below_case(self, group: Sequence[ItemDecision]) -> Finding | None:
@@ -873,13 +880,13 @@ class _Evaluation:
                 expires_on=self._expires_on(rung, approval),
                 tone=None if step.tone is None else _not_softer(step.tone, self._facts.heard_tone),
                 cash_through=self._cash_through(),
-                approval=None if approval is None else ApprovalAsked(approval[0], approval[2]),
+                approval=None if approval is None else approval[0],
                 approved_run=None if approved is None else approved.number,
                 charges_interest=self._policy.interest is not None and self._policy.interest.charge_at == step.id,
             )
         ]
 
-    def _expires_on(self, rung: Rung, approval: tuple[str, int, str] | None) -> date:
+    def _expires_on(self, rung: Rung, approval: tuple[ApprovalAsked, int] | None) -> date:
         if approval is not None:
             on = self._ladder.calendar.add(self._as_of, approval[1])
         elif rung.step.kind == "notice":
@@ -889,19 +896,19 @@ class _Evaluation:
         self._dates.append(on + DAY)
         return on
 
-    def _approval(self, moving: Iterable[ItemDecision]) -> tuple[str, int, str] | None:
-        """Role, business days and what follows, where a person must agree before the action."""
+    def _approval(self, moving: Iterable[ItemDecision]) -> tuple[ApprovalAsked, int] | None:
+        """Who must agree before the action, and in how many business days; None: nobody."""
         amount = self._case_subject().case_amount or 0
-        asked: tuple[int, tuple[str, int, str]] | None = None
+        asked: tuple[int, tuple[ApprovalAsked, int]] | None = None
         for plan in moving:
             step = plan.step
             if step is None:
                 continue
             rule = step.approval
             if rule is not None and amount >= rule.from_amount:
-                found = (rule.role, rule.expires_business_days, rule.on_expiry)
+                found = ApprovalAsked(rule.role, rule.on_expiry), rule.expires_business_days
             elif self._policy.release == "proposal":
-                found = (*_RELEASE, "task")
+                found = ApprovalAsked("supervisor", "task"), _RELEASE_BUSINESS_DAYS
             else:
                 continue
             if asked is None or step.position > asked[0]:
@@ -1052,18 +1059,6 @@ def _not_softer(tone: Tone, heard: str | None) -> Tone:
 def _months(since: date, as_of: date) -> int:
     months = (as_of.year - since.year) * 12 + as_of.month - since.month
     return months - (as_of.day < since.day)
-
-
-def _said(value: object) -> str:
-    match value:
-        case None:
-            return "?"
-        case frozenset():
-            return "/".join(sorted(map(str, value))) or "-"
-        case bool():
-            return "yes" if value else "no"
-        case _:
-            return str(value)
 
 
 def _amount_text(amount: Minor) -> str:

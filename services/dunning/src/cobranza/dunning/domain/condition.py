@@ -39,9 +39,9 @@ OF_CUSTOMER: Final = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Subject:
-    """What conditions are asked of; None: not known, and nothing that is asked of it holds.
+    """What conditions are asked of; changed from item to item of a case. None: not known, and nothing that is asked of it holds.
 
     Args:
         item_amount, case_amount: dunnable amounts in minor units.
@@ -172,6 +172,7 @@ class Not:
         return self.part.fields()
 
 
+ALWAYS: Final = Always()
 Condition = Always | OneOf | Compared | AllOf | AnyOf | Not
 
 

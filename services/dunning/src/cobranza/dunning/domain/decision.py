@@ -30,6 +30,12 @@ class Minor(NamedTuple):
     currency: str
 
 
+class Found(NamedTuple):
+    """What a condition asked about and found."""
+
+    values: tuple[tuple[str, object], ...]
+
+
 def shown(value: object) -> str:
     """A value of a reason or gate as the decision record keeps it."""
     match value:
@@ -37,6 +43,12 @@ def shown(value: object) -> str:
             return value.isoformat()
         case Minor(amount, currency):
             return f"{to_decimal(amount, currency):f} {currency}"
+        case Found(values):
+            return ", ".join(f"{name} {shown(found)}" for name, found in values)
+        case frozenset():
+            return "/".join(sorted(map(str, value))) or "-"
+        case bool():
+            return "yes" if value else "no"
         case None:
             return "-"
         case _:

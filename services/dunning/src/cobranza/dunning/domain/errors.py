@@ -6,6 +6,10 @@ DunningError
 ├── PolicyRefusedError       the policy file has faults
 ├── PolicyConflictError      another content under a version already loaded
 ├── UnknownPolicyError       no such policy version
+├── MigrationRefusedError    a migration leaves an issued step without a place
+├── TimelineRefusedError     a timeline to simulate has faults
+├── UnknownTaskError         no such task
+├── TaskRefusedError         the task ended otherwise already
 ├── UnknownHoldError         no such hold
 ├── HoldRefusedError         the hold breaks a rule
 └── UnknownInvoiceError      nothing is known of the invoice
@@ -59,6 +63,32 @@ class UnknownPolicyError(DunningError):
 
     code = "policy_unknown"
     status = 404
+
+
+class MigrationRefusedError(DunningError):
+    """A migration leaves an issued step of an open case without a place in the new version."""
+
+    code = "migration_refused"
+
+
+class TimelineRefusedError(DunningError):
+    """A timeline to simulate has faults; each is told with line and column."""
+
+    code = "timeline_refused"
+
+
+class UnknownTaskError(DunningError):
+    """There is no such task."""
+
+    code = "task_unknown"
+    status = 404
+
+
+class TaskRefusedError(DunningError):
+    """The task ended otherwise already."""
+
+    code = "task_refused"
+    status = 409
 
 
 class UnknownHoldError(DunningError):

@@ -45,6 +45,22 @@ _SENTENCES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "{day}: se pidió el aviso {step} por {channel} en tono {tone}; facturas: {lines}.",
             "{day}: notice {step} was requested by {channel} in a {tone} tone; invoices: {lines}.",
         ),
+        "acted_call": (
+            "{day}: se pidió una llamada (paso {step}); facturas: {lines}.",
+            "{day}: a call was asked for (step {step}); invoices: {lines}.",
+        ),
+        "acted_task": (
+            "{day}: se pidió a una persona el paso {step}; facturas: {lines}.",
+            "{day}: a person was asked for step {step}; invoices: {lines}.",
+        ),
+        "acted_effect": (
+            "{day}: se pidió el efecto {channel} (paso {step}); facturas: {lines}.",
+            "{day}: the effect {channel} was asked for (step {step}); invoices: {lines}.",
+        ),
+        "proposed": (
+            "{day}: el paso {step} se propuso y espera la aprobación de una persona; facturas: {lines}.",
+            "{day}: step {step} was proposed and waits for a person's approval; invoices: {lines}.",
+        ),
         "not_acted": ("No se contactó el {day}.", "Nobody was contacted on {day}."),
         "unchanged": ("Sin cambios desde el {day}.", "Unchanged since {day}."),
         "nothing_known": (
@@ -70,6 +86,15 @@ _SENTENCES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "El aviso {step} n.º {run} espera respuesta de mensajería hasta el {until}.",
             "Notice {step} no. {run} waits for the outcome until {until}.",
         ),
+        "run_proposed": (
+            "El paso {step} n.º {run} espera aprobación hasta el {until}.",
+            "Step {step} no. {run} waits for approval until {until}.",
+        ),
+        "run_approved": ("El paso {step} n.º {run} está aprobado.", "Step {step} no. {run} is approved."),
+        "run_undelivered": (
+            "El aviso {step} n.º {run} salió el {on} y espera la constancia de entrega.",
+            "Notice {step} no. {run} left on {on} and waits for the proof of delivery.",
+        ),
         "run_sent": ("El aviso {step} n.º {run} salió el {on}.", "Notice {step} no. {run} left on {on}."),
         "run_suppressed": (
             "El aviso {step} n.º {run} no salió el {on}: {why}.",
@@ -89,6 +114,13 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "neutral": ("neutro", "neutral"),
         "firm": ("firme", "firm"),
         "formal": ("formal", "formal"),
+        "fee": ("cargo", "fee"),
+        "interest": ("interés moratorio", "late interest"),
+        "credit_hold": ("bloqueo de crédito", "credit hold"),
+        "suspend_service": ("suspensión del servicio", "suspension of service"),
+        "credit_bureau": ("reporte al buró de crédito", "report to the credit bureau"),
+        "agency": ("traspaso a despacho", "hand-over to an agency"),
+        "write_off": ("castigo", "write-off"),
         "legal": ("legal", "legal"),
     }
 )
@@ -132,6 +164,41 @@ _REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "part_covered": (
             "hay un saldo a favor de {unapplied}: se pide el neto",
             "there is a credit of {unapplied}: the net is claimed",
+        ),
+        "below_item": (
+            "de la factura {invoice} se pediría {found} y la política pide al menos {needed} y {percent} % de lo facturado",
+            "of invoice {invoice} {found} would be claimed and the policy asks for at least {needed} and {percent} % of it",
+        ),
+        "when_false": (
+            "no se cumple la condición del paso",
+            "the step's condition does not hold",
+        ),
+        "requires_missing": (
+            "al paso {step} de la factura {invoice} le falta un requisito: un paso previo, su entrega o un documento",
+            "step {step} of invoice {invoice} lacks what it requires: an earlier step, its delivery or a document",
+        ),
+        "term_running": (
+            "corre el plazo de un paso previo: para la factura {invoice} el paso {step} espera al {on}",
+            "the term of an earlier step is running: for invoice {invoice} step {step} waits for {on}",
+        ),
+        "approval_pending": (
+            "el paso {step} n.º {run} espera la aprobación de una persona hasta el {until}",
+            "step {step} no. {run} waits for a person's approval until {until}",
+        ),
+        "approval_refused": ("una persona lo rechazó", "a person refused it"),
+        "approval_expired": ("nadie lo aprobó a tiempo", "nobody approved it in time"),
+        "task_expired": ("la tarea no se hizo a tiempo", "the task was not done in time"),
+        "reopened_grace": (
+            "la factura {invoice} se reabrió hace poco: el paso {step} espera al {on}",
+            "invoice {invoice} was reopened a short time ago: step {step} waits for {on}",
+        ),
+        "goodwill": (
+            "pagaron hace poco una parte importante de la factura {invoice}: el paso {step} espera al {on}",
+            "a substantial part of invoice {invoice} was paid a short time ago: step {step} waits for {on}",
+        ),
+        "payer_unknown": (
+            "hay un pago sin identificar por el mismo importe: el paso {step} espera",
+            "there is an unidentified payment of the same amount: step {step} waits",
         ),
         "below_case": (
             "se debe {found} y la política pide al menos {needed} y {percent} % de lo abierto",
@@ -223,15 +290,17 @@ def explain(decision: Explained, style: Style, *, receivable_ids: frozenset[str]
     told: list[str] = []
     contact = decision.contact
     if contact is not None:
+        kind = contact.get("kind", "notice")
+        said = "proposed" if contact.get("state") == "proposed" else "acted" if kind == "notice" else f"acted_{kind}"
         told.append(
             _say(
-                "acted",
+                said,
                 style,
                 {
                     "day": decision.as_of,
                     "step": contact["step"],
                     "channel": _word(contact["channel"], style),
-                    "tone": _word(contact["tone"], style),
+                    "tone": _word(contact["tone"] or "neutral", style),
                     "lines": str(len(contact["lines"])),
                 },
             )

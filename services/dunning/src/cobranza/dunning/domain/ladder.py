@@ -19,7 +19,7 @@ class Rung:
     """One step with everything an evaluation asks of it."""
 
     __slots__ = (
-        "base", "business_days", "case_least", "case_percent", "condition", "delta", "due_business_days", "early",
+        "asks", "base", "business_days", "case_least", "case_percent", "condition", "delta", "due_business_days", "early",
         "evidence", "is_contact", "is_effect", "item_least", "item_percent", "min_gap", "must_be_delivered",
         "needs_delivered_notice", "position", "required", "roll", "step", "term", "waits_for_grace",
     )  # fmt: skip
@@ -46,6 +46,7 @@ class Rung:
         self.case_least = max(1, materiality.case.amount)
         self.case_percent = materiality.case.percent
         self.condition: Condition | None = None if isinstance(step.when, Always) else step.when
+        self.asks = tuple(sorted(step.when.fields()))
         self.required = None if requires is None else requires.issued
         self.term = _NO_TIME if requires is None else ((requires.term_days or 0) + 1) * DAY
         self.must_be_delivered = requires is not None and requires.delivered

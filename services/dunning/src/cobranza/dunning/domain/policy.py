@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Annotated, Final, Literal
 
 from cobranza.contracts.calendar import Roll
-from cobranza.dunning.domain.condition import Always, Condition
+from cobranza.dunning.domain.condition import ALWAYS, Condition
 
 Tone = Literal["friendly", "neutral", "firm", "formal", "legal"]
 Kind = Literal["notice", "call", "task", "effect"]
@@ -291,7 +291,7 @@ class Step:
     tone: Tone | None = None
     template: Slug | None = None
     script: Slug | None = None
-    when: Condition = Always()
+    when: Condition = ALWAYS
     materiality: Materiality | None = None
     min_gap_days: Days60 | None = None
     roll: Roll | None = None
@@ -359,7 +359,7 @@ class Policy:
     steps: Annotated[tuple[Step, ...], Several(1, 30, "a list of 1 to 30 steps")]
     end: End
     title: Annotated[str, Word(r"[^\x00-\x1f\x7f]{1,200}", "one line of text")] = ""
-    applies_to: Condition = Always()
+    applies_to: Condition = ALWAYS
     priority: Annotated[int, Whole(0, 1_000_000)] = 0
     grace_days: Days60 = 0
     min_gap_days: Days60 = 3

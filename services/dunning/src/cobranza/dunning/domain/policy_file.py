@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from datetime import date
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache
 from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_origin, get_type_hints
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -110,7 +110,7 @@ class _Bad:
 _BAD: Final = _Bad()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _schema(of: type) -> Mapping[str, tuple[Any, bool]]:
     """The keys of a table: what each holds, and whether it is required."""
     hints = get_type_hints(of, include_extras=True)
@@ -257,9 +257,8 @@ class _Reader:
                 return self._fault(node, "P104", path, f"expected an ISO 4217 currency such as MXN, got {said(node)}")
             case ZoneName():
                 return self._zone(node, path)
-            case Several():
+            case _:
                 return self._list(get_args(hint)[0], mark, node, path)
-        raise TypeError(mark)
 
     def _list(self, hint: Any, bounds: Several, node: Node, path: str) -> Any:
         if not isinstance(node, Items) or not bounds.least <= len(node.items) <= bounds.most:

@@ -6,8 +6,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
-from typing import Any, Final, cast
+from datetime import date, datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
 from cobranza.chassis.database import Transaction
@@ -21,9 +21,11 @@ from cobranza.contracts.identifiers import CaseId, DecisionId, ReceivableId, Tas
 from cobranza.contracts.payloads import PolicyVersion, Purpose
 from cobranza.contracts.reasons import Reason
 from cobranza.dunning import metrics, repository
-from cobranza.dunning.domain.decision import Contact, Decision
-from cobranza.dunning.domain.facts import AccountFacts
-from cobranza.dunning.domain.policy import EXPIRES_AFTER_DAYS, Policy
+from cobranza.dunning.domain.account import Account, openings
+from cobranza.dunning.domain.decision import Action, Closing, Decision
+from cobranza.dunning.domain.facts import Run
+from cobranza.dunning.domain.ladder import Ladder
+from cobranza.dunning.domain.policy import Policy, Step
 from cobranza.dunning.repository import Changes, StoredAccount, StoredCase
 
 #: Receivables told on one event.
@@ -46,21 +48,29 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class LoadedPolicy:
-    """A policy version, typed, with its content's hash and its calendar."""
+    """A policy version, typed, with its content's hash, its calendar, and ready to be evaluated."""
 
     policy: Policy
     sha256: str
     calendar: BusinessCalendar
+    ladder: Ladder
 
 
 @dataclass(slots=True)
 class Application:
-    """Applies one decision: rows into the batch, events into the outbox."""
+    """Applies one decision: rows into the batch, events into the outbox.
+
+    Args:
+        account: as it is stored.
+        now: as it was evaluated, with what others told.
+        after: as it is once the decision has taken effect.
+    """
 
     tx: Transaction
     account: StoredAccount
     loaded: LoadedPolicy | None
-    facts: AccountFacts
+    now: Account
+    after: Account
     as_of: date
     calendar: BusinessCalendar
 
@@ -68,9 +78,16 @@ class Application:
         """Note everything that follows from the decision."""
         decision_id = new_id()
         case = await self._case(decision, changes)
-        self._skip(decision, changes, case, decision_id)
-        if decision.contact is not None and case is not None:
-            self._request(decision.contact, changes, case, decision_id)
+        if case is not None:
+            opened = openings(self.now.facts, decision, self.as_of)
+            self._open_runs(decision, opened, changes, case, decision_id)
+            for action in decision.actions:
+                await self._execute(action, opened, case, decision_id)
+            for closing in decision.closings:
+                await self._close(closing, case, decision_id)
+            await self._tell(decision, case)
+        self._answer_runs(changes)
+        self._change_items(changes)
         await self._ask_people(decision, case)
         self._record(decision, trigger, changes, case, decision_id)
 
@@ -86,7 +103,7 @@ class Application:
         if closes:
             outcome = (
                 "cured"
-                if self.account.items
+                if self.now.facts.items
                 else _outcome_of(await repository.last_cause(self.tx, self.account.account_id))
             )
             case = replace(case, version=case.version + 1)
@@ -101,7 +118,9 @@ class Application:
                 ),
                 sequence=case.version,
             )
-        if closes or (case.state, case.policy) != (decision.case_state, policy):
+        heard_tone = self.now.facts.heard_tone
+        before = (case.state, case.policy, case.policy_version, case.heard_tone)
+        if closes or before != (decision.case_state, policy, version, heard_tone):
             changes.cases.append(
                 {
                     "case_id": case.case_id,
@@ -111,13 +130,14 @@ class Application:
                     "closed_on": self.as_of if closes else None,
                     "outcome": outcome,
                     "version": case.version,
+                    "heard_tone": heard_tone,
                 }
             )
         return case
 
     async def _open(self, decision: Decision, changes: Changes) -> StoredCase:
         previous: tuple[UUID, str | None] | None = None
-        if any(item.level for item in self.account.items):
+        if any(item.level for item in self.now.facts.items):
             # A reversal: the levels live on the items, the tone heard comes from the case before.
             previous = await repository.previous_case(self.tx, self.account.account_id)
         policy, version = self._pin(None)
@@ -160,86 +180,143 @@ class Application:
         return case
 
     def _pin(self, case: StoredCase | None) -> tuple[str | None, int | None]:
-        """The version the case is pinned to; a case opened without one takes the first that applies."""
-        if case is not None and case.policy is not None:
-            return case.policy, case.policy_version
-        return (None, None) if self.loaded is None else (self.loaded.policy.policy, self.loaded.policy.version)
+        """The version it was evaluated by, which is the one the case is pinned to or takes now."""
+        if self.loaded is not None:
+            return self.loaded.policy.policy, self.loaded.policy.version
+        return (None, None) if case is None else (case.policy, case.policy_version)
 
-    def _skip(self, decision: Decision, changes: Changes, case: StoredCase | None, decision_id: UUID) -> None:
-        skipped: dict[tuple[str, int, str], list[UUID]] = {}
-        for item in decision.items:
-            for step, reason in item.skipped:
-                skipped.setdefault((step.id, step.position, reason), []).append(item.receivable_id)
-                changes.passed[(self.account.company, item.receivable_id)] = step.position
-        if case is None:
+    def _open_runs(
+        self, decision: Decision, opened: Sequence[Run], changes: Changes, case: StoredCase, decision_id: UUID
+    ) -> None:
+        """Rows of the runs that begin, and of the steps that are passed over, each told."""
+        if not opened:
             return
-        for (step_id, position, why), receivable_ids in skipped.items():
-            run = self._next_run(step_id, changes, case)
-            changes.runs.append(
-                {
-                    **self._run_row(case, decision_id),
-                    "step": step_id,
-                    "run": run,
-                    "position": position,
-                    "state": "skipped",
-                    "receivable_ids": receivable_ids,
-                    "reason": why,
-                }
-            )
-            self.tx.publish(
-                dunning.StepSkipped.model_validate(
-                    {
-                        **self._step_fact(case, step_id, run, position, receivable_ids, decision_id),
-                        "reason": why,
-                        "skipped_on": self.as_of,
-                    }
-                ),
-                sequence=1,
-            )
-
-    def _request(self, contact: Contact, changes: Changes, case: StoredCase, decision_id: UUID) -> None:
         assert self.loaded is not None
-        policy = self.loaded.policy
-        moved: dict[str, list[UUID]] = {}
-        steps = {line.step.id: line.step for line in contact.lines if line.step is not None}
-        for line in contact.lines:
-            if line.step is not None:
-                moved.setdefault(line.step.id, []).append(line.receivable_id)
-        notice_run = self._next_run(contact.step.id, changes, case)
-        expires_on = self.as_of + timedelta(days=EXPIRES_AFTER_DAYS)
-        for step_id, receivable_ids in moved.items():
-            step = steps[step_id]
-            run = notice_run if step is contact.step else self._next_run(step_id, changes, case)
+        for run in opened:
+            rung = self.loaded.ladder.by_id[run.step]
+            receivable_ids = _in_order(decision, run)
             changes.runs.append(
                 {
-                    **self._run_row(case, decision_id),
-                    "step": step_id,
-                    "run": run,
-                    "position": step.position,
-                    "state": "requested",
-                    "notice_step": contact.step.id,
-                    "notice_run": notice_run,
-                    "tone": contact.tone,
+                    "case_id": case.case_id,
+                    "account_id": self.account.account_id,
+                    "company": self.account.company,
+                    "decision_id": decision_id,
+                    "facts_hash": run.facts_hash,
+                    "reached_on": self.as_of,
+                    "step": run.step,
+                    "run": run.number,
+                    "position": rung.position,
+                    "state": run.state,
+                    "kind": run.kind,
+                    "notice_step": run.notice[0] if run.notice is not None else None,
+                    "notice_run": run.notice[1] if run.notice is not None else None,
+                    "tone": run.tone,
                     "receivable_ids": receivable_ids,
-                    "expires_on": expires_on,
+                    "expires_on": run.expires_on,
+                    "reason": run.reason,
                 }
             )
-            self.tx.publish(
-                dunning.StepReached.model_validate(
-                    {
-                        **self._step_fact(case, step_id, run, step.position, receivable_ids, decision_id),
-                        "reached_on": self.as_of,
-                    }
-                ),
-                sequence=1,
-            )
-        expires_at = self.tx.now + timedelta(days=EXPIRES_AFTER_DAYS)
+            if run.state == "skipped":
+                self._tell_skipped(
+                    case, rung.step, run, receivable_ids, decision_id, reason=str(run.reason), sequence=1
+                )
+            elif run.state == "requested":
+                self._tell_reached(case, rung.step, run, receivable_ids, decision_id, decision)
+
+    def _tell_reached(
+        self,
+        case: StoredCase,
+        step: Step,
+        run: Run,
+        receivable_ids: Sequence[UUID],
+        decision_id: UUID,
+        decision: Decision,
+    ) -> None:
+        with_interest = any(action.charges_interest and action.step is step for action in decision.actions)
+        self.tx.publish(
+            dunning.StepReached.model_validate(
+                {
+                    **self._step_fact(case, step, run.number, receivable_ids, decision_id),
+                    "effect": "interest" if with_interest else step.effect,
+                    "fee": step.fee,
+                    "reached_on": self.as_of,
+                }
+            ),
+            sequence=1,
+        )
+
+    def _tell_skipped(
+        self,
+        case: StoredCase,
+        step: Step,
+        run: Run,
+        receivable_ids: Sequence[UUID],
+        decision_id: UUID,
+        *,
+        reason: str,
+        sequence: int,
+    ) -> None:
+        self.tx.publish(
+            dunning.StepSkipped.model_validate(
+                {
+                    **self._step_fact(case, step, run.number, receivable_ids, decision_id),
+                    "reason": reason,
+                    "skipped_on": self.as_of,
+                }
+            ),
+            sequence=sequence,
+        )
+
+    async def _execute(self, action: Action, opened: Sequence[Run], case: StoredCase, decision_id: UUID) -> None:
+        """Ask for what an action does: a person's approval, a notice, a call, a task, an effect."""
+        run = next(run for run in opened if run.step == action.step.id and run.state != "skipped")
+        step = action.step
+        if action.approval is not None:
+            await self._ask_for(action, run, case, kind="approval", role=action.approval.role)
+            return
+        match step.kind:
+            case "notice":
+                self._request(action, run, case, decision_id)
+            case "call" | "task":
+                task = step.task
+                await self._ask_for(
+                    action,
+                    run,
+                    case,
+                    kind=task.kind if task is not None else step.kind,
+                    role=task.role if task is not None else "collector",
+                )
+            case "effect":
+                # Fee and interest ask nobody: payments books them and answers by event.
+                if step.effect not in ("fee", "interest"):
+                    role = step.task.role if step.task is not None else "operations"
+                    await self._ask_for(action, run, case, kind=str(step.effect), role=role)
+
+    async def _ask_for(self, action: Action, run: Run, case: StoredCase, *, kind: str, role: str) -> None:
+        await self._ask(
+            about=f"{kind}|{case.case_id}|{run.step}|{run.number}",
+            kind=kind,
+            role=role,
+            due_on=action.expires_on,
+            customer=self.account.customer,
+            case_id=CaseId(case.case_id),
+            receivable_ids=sorted(run.receivable_ids)[:MOST_TOLD],
+            step=run.step,
+            run=run.number,
+        )
+
+    def _request(self, action: Action, run: Run, case: StoredCase, decision_id: UUID) -> None:
+        assert self.loaded is not None
+        policy, step = self.loaded.policy, action.step
+        language = self.account.debtor.language if self.account.debtor is not None else None
+        plan = [("main", step.channel), *(("also", c) for c in step.also), *(("fallback", c) for c in step.fallback)]
+        expires_at = self._end_of(action)
         self.tx.publish(
             dunning.NoticeRequested.model_validate(
                 {
                     **self._identity(case.case_id),
-                    "step": contact.step.id,
-                    "run": notice_run,
+                    "step": step.id,
+                    "run": run.number,
                     "purpose": Purpose.DUNNING.value,
                     "lines": [
                         dunning.NoticeLine(
@@ -247,13 +324,20 @@ class Application:
                             step=line.step.id if line.step is not None else None,
                             last_notice_on=line.last_notice_on,
                         )
-                        for line in contact.lines
+                        for line in action.lines
                     ],
-                    "channel_plan": [{"channel": contact.step.channel, "role": "main"}],
-                    "template": contact.step.template,
-                    "tone": contact.tone,
-                    "language": policy.language_for(self.account.language),
-                    "conditions": {"cash_through": contact.cash_through, "unapplied": "net", "control_total": "off"},
+                    "channel_plan": [{"channel": channel, "role": role} for role, channel in plan],
+                    "template": step.template,
+                    "tone": action.tone,
+                    "language": policy.language_for(language),
+                    "contact_rules": policy.contact_rules,
+                    "conditions": {
+                        "cash_through": action.cash_through,
+                        "unapplied": policy.cash.unapplied,
+                        "control_total": policy.cash.control_total,
+                    },
+                    "requires_delivery": step.requires_delivery,
+                    "on_unknown": step.on_unknown,
                     "policy": {"id": policy.policy, "version": policy.version},
                     "decision_id": decision_id,
                     "expires_at": expires_at,
@@ -262,6 +346,122 @@ class Application:
             sequence=1,
             expires_at=expires_at,
         )
+
+    def _end_of(self, action: Action) -> datetime:
+        return self.tx.now + timedelta(days=(action.expires_on - self.as_of).days)
+
+    async def _close(self, closing: Closing, case: StoredCase, decision_id: UUID) -> None:
+        """A run that is over without having been executed is told; one that rises asks a supervisor."""
+        assert self.loaded is not None
+        run = closing.run
+        rung = self.loaded.ladder.by_id.get(run.step)
+        if rung is None or closing.reason == Reason.OUTCOME_UNKNOWN:
+            return
+        if not closing.rises:
+            self._tell_skipped(
+                case,
+                rung.step,
+                run,
+                sorted(run.receivable_ids),
+                decision_id,
+                reason=str(closing.reason),
+                sequence=2 if run.state == "requested" else 1,
+            )
+        if closing.rises or closing.asks:
+            await self._ask(
+                about=f"late|{case.case_id}|{run.step}|{run.number}",
+                kind="overdue_task" if closing.rises else "overdue_approval",
+                role="supervisor",
+                due_on=self.calendar.add(self.as_of, rung.due_business_days),
+                reason=str(closing.reason),
+                customer=self.account.customer,
+                case_id=CaseId(case.case_id),
+                receivable_ids=sorted(run.receivable_ids)[:MOST_TOLD],
+                step=run.step,
+                run=run.number,
+            )
+
+    async def _tell(self, decision: Decision, case: StoredCase) -> None:
+        """What the debtor is to be told outside the ladder, and effects that are taken back, are people's tasks."""
+        for telling in decision.tellings:
+            about = telling.corrections[0].reason if telling.corrections else telling.purpose
+            await self._ask(
+                about=f"{telling.purpose}|{case.case_id}|{about}|{self.as_of}",
+                kind=telling.purpose,
+                role="collector",
+                due_on=self.calendar.add(self.as_of, 1),
+                customer=self.account.customer,
+                case_id=CaseId(case.case_id),
+                receivable_ids=telling.receivable_ids[:MOST_TOLD],
+            )
+        for undoing in decision.undoings:
+            await self._ask(
+                about=f"{undoing.by}|{case.case_id}|{undoing.effect.step}|{undoing.effect.run}",
+                kind=undoing.by,
+                role="operations",
+                due_on=self.as_of,
+                customer=self.account.customer,
+                case_id=CaseId(case.case_id),
+                receivable_ids=sorted(undoing.effect.receivable_ids)[:MOST_TOLD],
+                step=undoing.effect.step,
+                run=undoing.effect.run,
+            )
+
+    def _answer_runs(self, changes: Changes) -> None:
+        """Rows of the runs that changed since they were read; new ones are written as they begin."""
+        account = self.account
+        own = account.case.case_id if account.case is not None else None
+        current = {case_id: list(runs) for case_id, runs in account.runs.items()}
+        if own is not None:
+            current[own] = list(self.after.facts.runs)
+        for case_id, runs in current.items():
+            before = {(run.step, run.number): run for run in account.read_runs.get(case_id, ())}
+            for run in runs:
+                known = before.get((run.step, run.number))
+                if known is None or known == run:
+                    continue
+                changes.answered.append(
+                    {
+                        "case_id": case_id,
+                        "step": run.step,
+                        "run": run.number,
+                        "state": run.state,
+                        "answered_on": run.answered_on,
+                        "reason": run.reason,
+                        "expires_on": run.expires_on,
+                        "has_risen": run.has_risen,
+                        "attempts": run.attempts,
+                    }
+                )
+
+    def _change_items(self, changes: Changes) -> None:
+        """Rows of the receivables whose past changed."""
+        before = {stored.receivable_id: stored for stored in self.account.items}
+        ladder = None if self.loaded is None else self.loaded.ladder
+        for item in (*self.after.facts.items, *self.after.settled.values()):
+            stored = before.get(item.receivable_id)
+            named = stored.level_step if stored is not None else None
+            step = ladder.rungs[item.level - 1].step.id if ladder is not None and item.level else named
+            done = (
+                item.level,
+                item.passed,
+                item.last_notice_on,
+                item.reopened_on,
+                item.told_reversal,
+                item.product_line,
+            )
+            known = (
+                (0, 0, None, None, True, None)
+                if stored is None
+                else (
+                    *(stored.level, stored.passed, stored.last_notice_on, stored.reopened_on, stored.told_reversal),
+                    stored.product_line,
+                )
+            )
+            past = (item.history, item.payments, item.acknowledged)
+            read = ({}, (), None) if stored is None else (stored.history, stored.payments, stored.acknowledged)
+            if done != known or past != read:
+                changes.items.append((self.account.company, item, step))
 
     async def _ask_people(self, decision: Decision, case: StoredCase | None) -> None:
         if decision.reason == Reason.NO_POLICY:
@@ -278,17 +478,20 @@ class Application:
                     company=self.account.company,
                     currency=self.account.currency,
                 )
-        if decision.ended_items and case is not None and self.loaded is not None:
-            task = self.loaded.policy.end.task
+        if case is None:
+            return
+        for asking in decision.askings:
+            if asking.kind == "no_policy":
+                continue
             await self._ask(
-                about=f"{task.kind}|{case.case_id}",
-                kind=task.kind,
-                role=task.role,
-                due_on=self.calendar.add(self.as_of, task.due_business_days),
-                reason=Reason.END_REACHED,
+                about="|".join(filter(None, (asking.kind, str(case.case_id), asking.about))),
+                kind=asking.kind,
+                role=asking.role,
+                due_on=self.calendar.add(self.as_of, asking.due_business_days),
+                reason=asking.reason,
                 customer=self.account.customer,
                 case_id=CaseId(case.case_id),
-                receivable_ids=decision.ended_items[:MOST_TOLD],
+                receivable_ids=asking.receivable_ids[:MOST_TOLD],
             )
 
     async def _ask(self, *, about: str, **told: object) -> bool:
@@ -306,9 +509,9 @@ class Application:
         self, decision: Decision, trigger: Trigger, changes: Changes, case: StoredCase | None, decision_id: UUID
     ) -> None:
         """One record per change of outcome and day; the same again only counts."""
-        facts_hash = self.facts.digest()
-        contact = None if decision.contact is None else _contact_values(decision.contact)
-        reasons = [{"code": str(f.code), "values": dict(f.values)} for f in decision.reasons]
+        facts_hash = self.now.facts.digest()
+        contact = _contact_values(decision)
+        reasons = [{"code": str(found.code), "values": found.as_values()} for found in decision.reasons]
         version = self.loaded.sha256 if self.loaded is not None else None
         case_id = case.case_id if case is not None else None
         told = json.dumps([facts_hash, version, decision.outcome, contact, reasons, str(case_id)], default=str)
@@ -323,12 +526,18 @@ class Application:
                 "next_check_on": decision.next_check_on,
                 "decision_id": account.decision_id if is_same else decision_id,
                 "decision_digest": digest,
+                "unapplied": self.after.facts.unapplied,
+                "last_contact_on": self.after.facts.last_contact_on,
+                "contacts": self.after.facts.contacts,
+                "corrections": [
+                    [known.reason, known.receivable_id, known.on] for known in self.after.facts.corrections
+                ],
             }
         )
         if is_same and account.decision_id is not None:
             changes.repeated.append(account.decision_id)
             return
-        step = decision.contact.step if decision.contact is not None else None
+        step = decision.actions[0].step if decision.actions else None
         metrics.count_decision(
             step=step.id if step else None, channel=step.channel if step else None, outcome=decision.outcome
         )
@@ -353,7 +562,7 @@ class Application:
                 "policy_version": self.loaded.policy.version if self.loaded is not None else None,
                 "policy_sha256": version,
                 "facts_hash": facts_hash,
-                "facts": self.facts.as_values(),
+                "facts": self.now.facts.as_values(),
                 "reasoning": _reasoning(decision),
                 "outcome": decision.outcome,
                 "contact": contact,
@@ -373,34 +582,23 @@ class Application:
         }
 
     def _step_fact(
-        self, case: StoredCase, step: str, run: int, position: int, receivable_ids: Sequence[UUID], decision_id: UUID
+        self, case: StoredCase, step: Step, run: int, receivable_ids: Sequence[UUID], decision_id: UUID
     ) -> dict[str, object]:
         policy, version = self._pin(case)
         return {
             **self._identity(case.case_id),
-            "step": step,
+            "step": step.id,
             "run": run,
-            "position": position,
-            "kind": "notice",
+            "position": step.position,
+            "kind": step.kind,
             "receivable_ids": receivable_ids[:MOST_TOLD],
             "policy": PolicyVersion(id=policy or "", version=version or 1),
             "decision_id": DecisionId(decision_id),
         }
 
-    def _run_row(self, case: StoredCase, decision_id: UUID) -> dict[str, object]:
-        return {
-            "case_id": case.case_id,
-            "account_id": self.account.account_id,
-            "company": self.account.company,
-            "decision_id": decision_id,
-            "facts_hash": self.facts.digest(),
-            "reached_on": self.as_of,
-        }
 
-    def _next_run(self, step: str, changes: Changes, case: StoredCase) -> int:
-        before = [run.run for run in self.account.runs if run.step == step]
-        now = [cast("int", row["run"]) for row in changes.runs if (row["case_id"], row["step"]) == (case.case_id, step)]
-        return max([*before, *now], default=0) + 1
+def _in_order(decision: Decision, run: Run) -> list[UUID]:
+    return [item.receivable_id for item in decision.items if item.receivable_id in run.receivable_ids]
 
 
 def _outcome_of(cause: str | None) -> str:
@@ -413,23 +611,33 @@ def _outcome_of(cause: str | None) -> str:
             return "paid"
 
 
-def _contact_values(contact: Contact) -> dict[str, Any]:
+def _contact_values(decision: Decision) -> dict[str, Any] | None:
+    """What was done, as the record keeps it: of a notice, whom and how; None when nothing was."""
+    if not decision.actions:
+        return None
+    action = decision.actions[0]
     return {
-        "step": contact.step.id,
-        "channel": contact.step.channel,
-        "template": contact.step.template,
-        "tone": contact.tone,
-        "cash_through": None if contact.cash_through is None else contact.cash_through.isoformat(),
+        "step": action.step.id,
+        "kind": action.step.kind,
+        "state": "requested" if action.approval is None else "proposed",
+        "channel": action.step.channel or action.step.effect or action.step.kind,
+        "template": action.step.template,
+        "tone": action.tone,
+        "cash_through": None if action.cash_through is None else action.cash_through.isoformat(),
         "lines": [
             {"receivable_id": str(line.receivable_id), "step": line.step.id if line.step is not None else None}
-            for line in contact.lines
+            for line in action.lines
+        ],
+        "others": [
+            {"step": other.step.id, "kind": other.step.kind, "lines": len(other.lines)}
+            for other in decision.actions[1:]
         ],
     }
 
 
 def _reasoning(decision: Decision) -> dict[str, Any]:
     return {
-        "gates": [[gate.name, gate.needed, gate.found, gate.ok] for gate in decision.gates],
+        "gates": [gate.as_values() for gate in decision.gates],
         "items": [
             {
                 "receivable_id": str(item.receivable_id),
@@ -439,12 +647,12 @@ def _reasoning(decision: Decision) -> dict[str, Any]:
                 "skipped": [[step.id, str(reason)] for step, reason in item.skipped],
                 "finding": None
                 if item.finding is None
-                else {"code": str(item.finding.code), "values": dict(item.finding.values)},
+                else {"code": str(item.finding.code), "values": item.finding.as_values()},
                 "candidates": [
                     {
                         "step": candidate.step,
-                        "on": candidate.on.isoformat(),
-                        "gates": [[gate.name, gate.needed, gate.found, gate.ok] for gate in candidate.gates],
+                        "on": None if candidate.on is None else candidate.on.isoformat(),
+                        "gates": [gate.as_values() for gate in candidate.gates],
                     }
                     for candidate in item.candidates
                 ],

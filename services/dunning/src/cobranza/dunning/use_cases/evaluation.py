@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from types import MappingProxyType
 from typing import Final, cast
 from uuid import UUID
 
@@ -14,17 +15,30 @@ from cobranza.chassis.clock import evaluation_date, evaluation_instant
 from cobranza.chassis.companies import Companies, CompanyProfile
 from cobranza.chassis.database import Database, Transaction
 from cobranza.chassis.logs import logger
+from cobranza.contracts import invoicing, notifications, payments
+from cobranza.contracts.payloads import Payload
 from cobranza.contracts.reasons import Reason
 from cobranza.dunning import metrics, repository
+from cobranza.dunning.domain.account import Account, applied, follow
 from cobranza.dunning.domain.case import evaluate
-from cobranza.dunning.domain.errors import PolicyRefusedError, UnknownCompanyError
-from cobranza.dunning.domain.facts import AccountFacts, CashNeed, Item, OpenRun, RefusedRun, Stop
-from cobranza.dunning.domain.policy_file import Document, Table, check, from_plain
+from cobranza.dunning.domain.condition import Subject
+from cobranza.dunning.domain.document import Document, Table, from_plain
+from cobranza.dunning.domain.errors import PolicyRefusedError, UnknownCompanyError, UnknownPolicyError
+from cobranza.dunning.domain.facts import UNDER_WAY, AccountFacts, CashNeed, Debtor, Item, Run, Stop, Verdict
+from cobranza.dunning.domain.ladder import Ladder
+from cobranza.dunning.domain.policy_file import check
 from cobranza.dunning.repository import Changes, StoredAccount, StoredPolicy
 from cobranza.dunning.use_cases.application import Application, LoadedPolicy, Trigger
 
 _SWEEP: Final = 200
-_NOT_SENT: Final = ("suppressed", "failed")
+_NOTHING_TOLD: Final[Mapping[UUID, Sequence[Payload]]] = MappingProxyType({})
+_GONE: Final = (invoicing.InvoiceCancelled, invoicing.InvoiceReplaced)
+_NOTICES: Final = (
+    notifications.NoticeSent,
+    notifications.NoticeDelivered,
+    notifications.NoticeFailed,
+    notifications.NoticeSuppressed,
+)
 
 
 @dataclass(slots=True)
@@ -51,11 +65,17 @@ class Desk:
             logger().warning("accounts without a timer were found and armed", accounts=len(found))
         return len(found) == _SWEEP
 
-    async def evaluate(self, tx: Transaction, triggers: Mapping[UUID, Trigger]) -> None:
-        """Evaluate accounts, each for its trigger, and arm the timer of their next check."""
+    async def evaluate(
+        self, tx: Transaction, triggers: Mapping[UUID, Trigger], told: Mapping[UUID, Sequence[Payload]] = _NOTHING_TOLD
+    ) -> None:
+        """Evaluate accounts, each for its trigger, and arm the timer of their next check.
+
+        Args:
+            told: what others told of the accounts, folded into what is known before it is evaluated.
+        """
         if not triggers:
             return
-        checked = await self._evaluate(tx, triggers)
+        checked = await self._evaluate(tx, triggers, told)
         await timers.arm_many(
             tx,
             [
@@ -69,34 +89,68 @@ class Desk:
                 await timers.cancel(tx, key=repository.timer_key(account.account_id))
 
     async def _evaluate(
-        self, tx: Transaction, triggers: Mapping[UUID, Trigger]
+        self, tx: Transaction, triggers: Mapping[UUID, Trigger], told: Mapping[UUID, Sequence[Payload]] = _NOTHING_TOLD
     ) -> list[tuple[StoredAccount, datetime | None]]:
         """Evaluate accounts under their locks and apply what is decided.
 
         Returns:
             Each account with the business instant of its next check; None when no date can change anything.
         """
-        accounts = await repository.lock_accounts(tx, triggers)
+        payloads = [payload for of_account in told.values() for payload in of_account]
+        cases = {
+            payload.case_id for payload in payloads if isinstance(payload, _NOTICES) and payload.case_id is not None
+        }
+        accounts = await repository.lock_accounts(tx, triggers, named=_named(payloads), cases=cases)
         companies = {account.company for account in accounts}
+        balances = [payload for payload in payloads if isinstance(payload, payments.ReceivableChanged)]
+        invoices = [(told.company, UUID(int=told.invoice_id.int)) for told in balances if told.invoice_id is not None]
+        cancelled = await repository.cancelled_among(tx, invoices)
+        replaced = await repository.replaced_by(tx, invoices)
+        await repository.save_receivables(
+            tx,
+            [
+                (account_id, payload)
+                for account_id, of_account in told.items()
+                for payload in of_account
+                if isinstance(payload, payments.ReceivableChanged)
+            ],
+        )
+        # Read with their receivables first: what gave way is told from what was known of it.
+        await repository.save_cancelled(
+            tx, {(told.company, told.invoice_id): told.replaced_by for told in payloads if isinstance(told, _GONE)}
+        )
         choices = await self._choices(tx, accounts)
         cash = (
             await repository.cash_known_through(tx, companies)
             if any(self.profile(company).cash_feed == "watermark" for company in companies)
             else {}
         )
+        verdicts = await repository.control_verdicts(tx, companies)
         changes = Changes()
         checked: list[tuple[StoredAccount, datetime | None]] = []
         for account in accounts:
             profile = self.profile(account.company)
             as_of = self.as_of(tx, profile)
             loaded = await self._policy_for(tx, account, choices, as_of)
-            facts = _facts(account, profile, loaded, cash.get(account.company))
+            ladder = loaded.ladder if loaded is not None else None
+            verdict = cast("Verdict | None", verdicts.get((account.company, account.currency)))
+            known = account_of(account, profile, loaded, cash=cash.get(account.company), verdict=verdict)
+            if replaced:
+                known = replace(
+                    known,
+                    replaced={new: tuple(_item(i, loaded) for i in old if i.open) for new, old in replaced.items()},
+                )
+            now = known
+            for payload in told.get(account.account_id, ()):
+                if isinstance(payload, _GONE) or getattr(payload, "invoice_id", None) not in cancelled:
+                    now = _follow(account, now, payload, ladder)
+            decision = evaluate(ladder, now.facts, as_of)
+            after = applied(now, ladder, decision, as_of)
             calendar = loaded.calendar if loaded is not None else company_calendar(profile)
-            decision = evaluate(loaded.policy if loaded is not None else None, facts, as_of, calendar)
             trigger = triggers[account.account_id]
-            await Application(tx.because(trigger.cause), account, loaded, facts, as_of, calendar).apply(
-                decision, trigger, changes
-            )
+            await Application(
+                tx.because(trigger.cause), account, loaded, now=now, after=after, as_of=as_of, calendar=calendar
+            ).apply(decision, trigger, changes)
             due_at = (
                 None
                 if decision.next_check_on is None
@@ -124,7 +178,7 @@ class Desk:
     async def _policy_for(
         self, tx: Transaction, account: StoredAccount, choices: Sequence[StoredPolicy], as_of: date
     ) -> LoadedPolicy | None:
-        """The version a case is pinned to, else the active one of highest priority that is in effect."""
+        """The version a case is pinned to, else the active one of highest priority that applies to the customer."""
         pin = _pin(account)
         if pin is not None:
             if pin in self._policies:
@@ -137,19 +191,34 @@ class Desk:
             and (choice.company, choice.currency) == (account.company, account.currency)
             and choice.effective_from <= as_of
         ]
-        if not active:
-            return None
-        return await self._load(tx, min(active, key=lambda choice: (-choice.priority, choice.policy)))
+        subject = _subject(account)
+        for choice in sorted(active, key=lambda choice: (-choice.priority, choice.policy)):
+            loaded = await self._load(tx, choice)
+            if loaded.policy.applies_to.holds(subject):
+                return loaded
+        return None
+
+    async def version(self, tx: Transaction, *, company: str, policy: str, version: int) -> LoadedPolicy:
+        """One version of a policy, ready to be evaluated.
+
+        Raises:
+            UnknownPolicyError: there is no such version.
+        """
+        choices = await repository.policies(tx, companies=(), pinned=[(company, policy, version)])
+        if not choices:
+            raise UnknownPolicyError(f"no version {version} of policy {policy!r} of {company}")
+        return await self._load(tx, choices[0])
 
     async def _load(self, tx: Transaction, stored: StoredPolicy) -> LoadedPolicy:
         key = (stored.company, stored.policy, stored.version)
         known = self._policies.get(key)
         if known is None:
             document = from_plain(cast("Document", await repository.policy_document(tx, stored)))
-            policy, faults = check(cast("Table", document))
-            if policy is None:
-                raise PolicyRefusedError(f"the stored version has faults: {faults[0].text}")
-            known = LoadedPolicy(policy, stored.sha256, country_calendar(policy.calendar[:2].upper()))
+            report = check(cast("Table", document))
+            if report.policy is None:
+                raise PolicyRefusedError(f"the stored version has faults: {report.errors[0].text}")
+            calendar = country_calendar(report.policy.calendar[:2].upper())
+            known = LoadedPolicy(report.policy, stored.sha256, calendar, Ladder(report.policy, calendar))
             self._policies[key] = known
         return known
 
@@ -181,52 +250,105 @@ def timer_row(account_id: UUID, company: str, due_at: datetime) -> dict[str, obj
 
 
 def _pin(account: StoredAccount) -> repository.PolicyKey | None:
-    """The policy version that the account's open case is pinned to."""
+    """The policy version that the account's open case is pinned to.
+
+    None at a quiet point, where nothing was issued for an open item: that counts as a new start (D16).
+    """
     case = account.case
     if case is None or case.policy is None or case.policy_version is None:
         return None
-    return account.company, case.policy, case.policy_version
+    is_quiet = not any(item.level and item.open for item in account.items) and not any(
+        run.state in UNDER_WAY for run in account.runs.get(case.case_id, ())
+    )
+    return None if is_quiet else (account.company, case.policy, case.policy_version)
 
 
-def _facts(
-    account: StoredAccount, profile: CompanyProfile, loaded: LoadedPolicy | None, cash_through: date | None
-) -> AccountFacts:
-    steps = loaded.policy.steps if loaded is not None else ()
-    case = account.case
-    open_runs = [run for run in account.runs if run.state == "requested"]
-    gaps = {step.id: step.min_gap_days for step in steps}
-    return AccountFacts(
-        currency=account.currency,
-        items=tuple(_item(stored, loaded) for stored in account.items),
-        unapplied=account.unapplied,
-        last_contact_on=account.last_contact_on,
-        heard_tone=case.heard_tone if case is not None else None,
-        stops=tuple(
-            Stop(Reason.ON_HOLD, hold.reason, hold.placed_on, hold.until_on, frozenset(hold.receivable_ids))
-            for hold in account.holds
-        ),
-        open_run=next(
-            (OpenRun(run.step, run.run, run.expires_on) for run in open_runs if run.expires_on is not None), None
-        ),
-        refused=tuple(
-            RefusedRun(
-                run.step,
-                run.reason or run.state,
-                # Another day is a reason to ask again; where the address refused for good, a gap is kept.
-                run.answered_on + timedelta(days=1 if run.state == "suppressed" else max(1, gaps.get(run.step, 1))),
-                run.facts_hash,
-            )
-            for run in account.runs
-            if run.state in _NOT_SENT and run.answered_on is not None
-        ),
-        cash=CashNeed(cash_through) if profile.cash_feed == "watermark" else None,
-        start_on=profile.dunning_start,
-        customer_revision=account.customer_revision,
+def _subject(account: StoredAccount) -> Subject:
+    """What the choice of a policy may ask."""
+    debtor = account.debtor
+    if debtor is None:
+        return Subject()
+    return Subject(
+        segment=debtor.segment,
+        country=debtor.country,
+        language=debtor.language,
+        protected_party=debtor.protected_party,
+        broken_promises=0,
+        reachable=debtor.reachable,
     )
 
 
+def _follow(stored: StoredAccount, account: Account, told: Payload, ladder: Ladder | None) -> Account:
+    """The account after what was told; the outcome of a closed case's notice touches the runs of that case."""
+    case_id = getattr(told, "case_id", None)
+    if not isinstance(told, _NOTICES) or case_id is None or (stored.case and stored.case.case_id == case_id):
+        return follow(account, told, ladder)
+    own, other = account.facts.runs, tuple(stored.runs.get(case_id, ()))
+    after = follow(account.with_facts(runs=other), told, ladder)
+    stored.runs[case_id] = list(after.facts.runs)
+    return after.with_facts(runs=own, heard_tone=account.facts.heard_tone)
+
+
+def _named(payloads: Sequence[Payload]) -> set[UUID]:
+    named: set[UUID] = set()
+    for payload in payloads:
+        match payload:
+            case payments.ReceivableChanged():
+                named.add(payload.receivable_id)
+            case notifications.NoticeSent():
+                named.update(line.receivable_id for line in payload.lines)
+            case _:
+                continue
+    return named
+
+
+def account_of(
+    stored: StoredAccount,
+    profile: CompanyProfile,
+    loaded: LoadedPolicy | None,
+    *,
+    cash: date | None,
+    verdict: Verdict | None,
+) -> Account:
+    """What is known of an account, its levels as places in the policy at hand."""
+    case = stored.case
+    runs: Sequence[Run] = stored.runs.get(case.case_id, ()) if case is not None else ()
+    debtor = stored.debtor
+    facts = AccountFacts(
+        currency=stored.currency,
+        items=tuple(_item(item, loaded) for item in stored.items if item.open),
+        unapplied=stored.unapplied,
+        last_contact_on=stored.last_contact_on,
+        heard_tone=case.heard_tone if case is not None else None,
+        contacts=stored.contacts,
+        stops=tuple(
+            Stop(Reason.ON_HOLD, hold.reason, hold.placed_on, hold.until_on, frozenset(hold.receivable_ids))
+            for hold in stored.holds
+        ),
+        runs=tuple(runs),
+        corrections=stored.corrections,
+        cash=CashNeed(cash) if profile.cash_feed == "watermark" else None,
+        control=verdict,
+        start_on=profile.dunning_start,
+        debtor=Debtor()
+        if debtor is None
+        else Debtor(
+            segment=debtor.segment,
+            country=debtor.country,
+            language=debtor.language,
+            protected_party=debtor.protected_party,
+            reachable=debtor.reachable,
+            revision=debtor.revision,
+        ),
+        evaluated_on=stored.evaluated_on,
+        promised_on=stored.next_check_on,
+    )
+    settled = {item.receivable_id: _item(item, loaded) for item in stored.items if not item.open}
+    return Account(facts, settled=settled)
+
+
 def _item(stored: repository.StoredItem, loaded: LoadedPolicy | None) -> Item:
-    """The item with its level as a place in the policy at hand."""
+    """The item with its level as a place in the policy at hand; of a settled one nothing is open any more."""
     level, passed = stored.level, stored.passed
     if loaded is not None:
         most = len(loaded.policy.steps)
@@ -237,8 +359,17 @@ def _item(stored: repository.StoredItem, loaded: LoadedPolicy | None) -> Item:
         number=stored.number,
         due_on=stored.due_on,
         issued=stored.issued,
-        open=stored.open,
+        open=stored.open or stored.issued or 1,
         level=level,
         passed=passed,
         last_notice_on=stored.last_notice_on,
+        issued_on=stored.issued_on,
+        invoice_id=stored.invoice_id,
+        allocated=stored.allocated,
+        history=stored.history,
+        payments=stored.payments,
+        reopened_on=stored.reopened_on,
+        told_reversal=stored.told_reversal,
+        product_line=stored.product_line,
+        acknowledged=stored.acknowledged,
     )

@@ -2,32 +2,71 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import cast
+from typing import Final, cast
 
 from cobranza.chassis import timers
 from cobranza.chassis.calendars import country_calendar
 from cobranza.chassis.database import Transaction
 from cobranza.contracts import dunning
 from cobranza.contracts.reasons import Reason
-from cobranza.dunning import repository
-from cobranza.dunning.domain.errors import PolicyConflictError, PolicyRefusedError, UnknownPolicyError
-from cobranza.dunning.domain.policy import Policy
-from cobranza.dunning.domain.policy_file import (
+from cobranza.dunning import gateways, repository
+from cobranza.dunning.domain.document import (
     COMPANY_KEYS,
     Document,
     Fault,
     Scalar,
     Table,
-    check,
+    digest,
     filled,
     from_plain,
+    is_preset,
     renamed,
     to_plain,
 )
+from cobranza.dunning.domain.errors import PolicyConflictError, PolicyRefusedError, UnknownPolicyError
+from cobranza.dunning.domain.policy import Policy
+from cobranza.dunning.domain.policy_file import Report, check
+from cobranza.dunning.domain.policy_rules import NOTHING_KNOWN, Known, LoadedVersion, not_checked
 from cobranza.dunning.use_cases.evaluation import Desk, timer_row
+
+#: What a preset is tried with.
+TRIAL: Final = {
+    "company": "company",
+    "currency": "MXN",
+    "timezone": "America/Mexico_City",
+    "calendar": "mx-business",
+    "languages": ("es-MX", "en"),
+}
+
+
+def check_source(source: str, known: Known = NOTHING_KNOWN) -> tuple[Table, Report]:
+    """The document of a policy file and everything that is wrong with it, in line order.
+
+    Args:
+        source: YAML, of which JSON is a part.
+        known: what it is compared with.
+    """
+    document, faults = gateways.parse(source)
+    report = check(document, known) if document.entries else Report(None, (), not_checked(known))
+    if faults:
+        report = Report(None, tuple(sorted({*faults, *report.faults})), report.not_checked)
+    return document, report
+
+
+def told_report(report: Report) -> dict[str, object]:
+    """A report as programs read it."""
+    return {
+        "ok": not report.errors,
+        "faults": [_told(fault) for fault in report.faults],
+        "not_checked": list(report.not_checked),
+    }
+
+
+def for_trial(document: Table) -> Policy | None:
+    """The policy ready to be tried; a preset stands for a company in Mexico, since it names none."""
+    return check(filled(document, TRIAL) if is_preset(document) else document).policy
 
 
 async def load_policy(desk: Desk, tx: Transaction, document: Table, *, company: str | None) -> list[tuple[Policy, str]]:
@@ -44,21 +83,17 @@ async def load_policy(desk: Desk, tx: Transaction, document: Table, *, company: 
     """
     loaded: list[tuple[Policy, str]] = []
     for completed in _completed(desk, document, company):
-        policy, faults = check(completed)
-        if policy is None:
-            raise PolicyRefusedError(faults[0].told("policy"), faults=[_told(fault) for fault in faults])
-        _require_calendar(policy.calendar)
-        desk.profile(policy.company)
-        plain = json.dumps(to_plain(completed), sort_keys=True, ensure_ascii=False)
-        sha256 = hashlib.sha256(plain.encode()).hexdigest()
-        known = {
-            row.version: row for row in await repository.lock_policy(tx, company=policy.company, policy=policy.policy)
-        }
-        if policy.version in known:
-            if known[policy.version].sha256 != sha256:
-                raise PolicyConflictError(
-                    f"version {policy.version} of {policy.policy} is loaded with other content; give it the next number"
-                )
+        policy = check(completed).policy
+        if policy is not None:
+            desk.profile(policy.company)
+            await repository.lock_policy(tx, company=policy.company, policy=policy.policy)
+        known = Known(versions=await _versions(tx, policy.company)) if policy is not None else NOTHING_KNOWN
+        report = check(completed, known)
+        if report.errors or policy is None:
+            raise _refusal(report)
+        require_calendar(policy.calendar)
+        sha256 = digest(completed)
+        if any((row.policy, row.version) == (policy.policy, policy.version) for row in known.versions or ()):
             loaded.append((policy, "known"))
             continue
         await repository.add_policy(
@@ -72,12 +107,47 @@ async def load_policy(desk: Desk, tx: Transaction, document: Table, *, company: 
                 "effective_from": policy.effective_from,
                 "title": policy.title,
                 "sha256": sha256,
-                "document": plain,
+                "document": json.dumps(to_plain(completed), ensure_ascii=False),
                 "loaded_at": tx.now,
             },
         )
         loaded.append((policy, "loaded"))
     return loaded
+
+
+async def known_to(tx: Transaction, company: str) -> Known:
+    """What a file of the company is compared with: the versions that are loaded."""
+    return Known(versions=await _versions(tx, company))
+
+
+async def _versions(tx: Transaction, company: str) -> list[LoadedVersion]:
+    return [
+        LoadedVersion(row.policy, row.version, row.currency, row.priority, row.sha256, is_active=row.state == "active")
+        for row in await repository.policy_versions(tx, company=company)
+    ]
+
+
+def _refusal(report: Report) -> PolicyRefusedError | PolicyConflictError:
+    first = report.errors[0]
+    if all(fault.code == "P403" for fault in report.errors):
+        return PolicyConflictError(first.text)
+    return PolicyRefusedError(first.told("policy"), faults=[_told(fault) for fault in report.faults])
+
+
+async def retire_policy(desk: Desk, tx: Transaction, *, company: str, policy: str) -> bool:
+    """Take a policy out of force for new cases; cases pinned to it keep it. False when it was not in force.
+
+    Raises:
+        UnknownPolicyError: there is no such policy.
+    """
+    desk.profile(company)
+    rows = await repository.lock_policy(tx, company=company, policy=policy)
+    if not rows:
+        raise UnknownPolicyError(f"no policy {policy!r} of {company}")
+    if not any(row.state == "active" for row in rows):
+        return False
+    await repository.retire_policy(tx, company=company, policy=policy)
+    return True
 
 
 def _completed(desk: Desk, document: Table, company: str | None) -> Iterable[Table]:
@@ -123,7 +193,7 @@ async def activate_policy(
     if row.state == "active":
         return None
     document = from_plain(cast("Document", row.document))
-    typed, _ = check(cast("Table", document))
+    typed = check(cast("Table", document)).policy
     assert typed is not None
     await repository.activate_policy(tx, company=company, policy=policy, version=row.version)
     activated = dunning.PolicyActivated.model_validate(
@@ -159,7 +229,12 @@ async def activate_policy(
     return activated
 
 
-def _require_calendar(calendar: str) -> None:
+def require_calendar(calendar: str) -> None:
+    """Refuse a calendar that there is not.
+
+    Raises:
+        PolicyRefusedError: its country is not known.
+    """
     try:
         country_calendar(calendar[:2].upper())
     except NotImplementedError as error:

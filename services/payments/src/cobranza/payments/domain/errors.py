@@ -7,13 +7,20 @@ PaymentsError
 ├── MixedCurrenciesError       two currencies in one payment, or in one permit request
 ├── ControlTotalConflictError  the control total was accepted with other content
 ├── PermitConflictError        the notice and attempt belong to another request
-└── RateMissingError           no rate was published for a day that bears interest
+├── RateMissingError           no rate was published for a day that bears interest
+├── StatementError             a bank file is wrong, and refused as a whole
+├── BankImportRefusedError     an import cannot be made or undone as it stands
+└── BankImportUnknownError     there is no such import, or no such mapping
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
-from typing import ClassVar
+from typing import ClassVar, Final
+
+#: Longest text of a file that a fault repeats.
+_LONGEST_FOUND: Final = 200
 
 
 class PaymentsError(Exception):
@@ -85,3 +92,70 @@ class RateMissingError(PaymentsError):
             series=series_id,
             day=day.isoformat(),
         )
+
+
+class StatementError(PaymentsError):
+    """A bank file is refused as a whole; says where, what was expected and what was found.
+
+    Attributes:
+        line: from 1, in the file as a text editor counts; 0 when the fault is of the whole file.
+        others: further faults of the same file, where a reader could go on.
+    """
+
+    code = "bank_file_refused"
+
+    def __init__(
+        self,
+        *,
+        line: int,
+        name: str,
+        expected: str,
+        found: object,
+        file: str = "",
+        others: tuple[StatementError, ...] = (),
+    ) -> None:
+        self.line, self.name, self.expected, self.file, self.others = line, name, expected, file, others
+        self.found = found if isinstance(found, str) else repr(found)
+        self.found = self.found if len(self.found) <= _LONGEST_FOUND else self.found[:_LONGEST_FOUND] + "…"
+        where = f"{file or 'bank file'}, line {line}" if line else file or "bank file"
+        super().__init__(f"{where}, {name}: expected {expected}; found {self.found}")
+
+    def of_file(self, file: str) -> StatementError:
+        """The same fault with the file's name."""
+        return StatementError(
+            line=self.line,
+            name=self.name,
+            expected=self.expected,
+            found=self.found,
+            file=file,
+            others=tuple(other.of_file(file) for other in self.others),
+        )
+
+    def as_values(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "file": self.file,
+            "line": self.line,
+            "field": self.name,
+            "expected": self.expected,
+            "found": self.found,
+        }
+
+    def all(self) -> Iterator[StatementError]:
+        """This fault and the others."""
+        yield self
+        yield from self.others
+
+
+class BankImportRefusedError(PaymentsError):
+    """An import cannot be made or undone as it stands; the text says what stands in the way."""
+
+    code = "bank_import_refused"
+    status = 409
+
+
+class BankImportUnknownError(PaymentsError):
+    """There is no such import or mapping for this company."""
+
+    code = "bank_import_unknown"
+    status = 404

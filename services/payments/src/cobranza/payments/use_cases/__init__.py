@@ -1,8 +1,9 @@
 """What payments does, each in one transaction: load, decide, save, tell."""
 
 from cobranza.payments.use_cases.bookkeeping import Bookkeeper, Outcome
+from cobranza.payments.use_cases.imports import Importer, Report
 from cobranza.payments.use_cases.permits import Gatekeeper
 from cobranza.payments.use_cases.stops import follow_stop
 from cobranza.payments.use_cases.verification import check_ledger
 
-__all__ = ["Bookkeeper", "Gatekeeper", "Outcome", "check_ledger", "follow_stop"]
+__all__ = ["Bookkeeper", "Gatekeeper", "Importer", "Outcome", "Report", "check_ledger", "follow_stop"]

@@ -18,8 +18,11 @@ from cobranza.chassis.streams import Event
 from cobranza.contracts.money import Money
 from cobranza.contracts.payments import NoticePermitAnswer, NoticePermitRequest
 from cobranza.payments import queries
+from cobranza.payments.api.imports import PAGES, add_imports
 from cobranza.payments.settings import PaymentsSettings
 from cobranza.payments.use_cases import Bookkeeper, Gatekeeper
+
+__all__ = ["PAGES", "router"]
 
 #: Most movements in a statement.
 _MOVEMENTS = 200
@@ -220,6 +223,7 @@ def router(context: Context[PaymentsSettings]) -> APIRouter:
             ],
         )
 
+    add_imports(routes, context)
     return routes
 
 

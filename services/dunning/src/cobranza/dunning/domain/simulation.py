@@ -1,0 +1,224 @@
+"""Plays a policy over dated facts: what would be done each day, and why nothing is; pure.
+
+It evaluates and folds as production does; only the answers of the outside world are assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any, Final, Literal
+
+from cobranza.contracts import dunning, notifications, payments
+from cobranza.contracts.money import to_decimal
+from cobranza.contracts.payloads import Payload
+from cobranza.dunning.domain.account import Account, answer_delivered, answer_sent, answer_task, applied, follow
+from cobranza.dunning.domain.case import evaluate
+from cobranza.dunning.domain.decision import Action, Decision
+from cobranza.dunning.domain.errors import UnknownStepRunError
+from cobranza.dunning.domain.facts import AccountFacts, CashNeed
+from cobranza.dunning.domain.ladder import DAY, Ladder
+
+#: What is taken to happen to everything that is asked for: nothing, or the best, at once.
+Assumption = Literal["nothing", "delivered_and_approved_same_day"]
+
+_OUTCOMES: Final = (
+    notifications.NoticeSent,
+    notifications.NoticeDelivered,
+    notifications.NoticeFailed,
+    notifications.NoticeSuppressed,
+    dunning.TaskCompleted,
+)
+#: One day comes to rest after so many evaluations, whatever the policy says.
+_MOST_A_DAY: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class DatedFact:
+    """A published event and the business date on which it is known."""
+
+    on: date
+    told: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One decision of a simulated day; `repeats` when no fact and no date could have changed it."""
+
+    on: date
+    customer: str
+    decision: Decision
+    currency: str
+    repeats: bool = False
+
+    def as_values(self) -> dict[str, Any]:
+        """The decision as a program reads it."""
+        items = {item.receivable_id: item for item in self.decision.items}
+        return {
+            "on": self.on.isoformat(),
+            "customer": self.customer,
+            "outcome": self.decision.outcome,
+            "case_state": self.decision.case_state,
+            "actions": [self._action(action, items) for action in self.decision.actions],
+            "undone": [[undoing.by, undoing.reason] for undoing in self.decision.undoings],
+            "told": [[telling.purpose, len(telling.receivable_ids)] for telling in self.decision.tellings],
+            "skipped": [[item.number, step.id, str(why)] for item in self.decision.items for step, why in item.skipped],
+            "closed": [[closing.run.step, str(closing.reason)] for closing in self.decision.closings],
+            "asked": [asking.kind for asking in self.decision.askings],
+            "reasons": [{"code": str(found.code), "values": found.as_values()} for found in self.decision.reasons],
+            "next_check_on": None if self.decision.next_check_on is None else self.decision.next_check_on.isoformat(),
+        }
+
+    def _action(self, action: Action, items: Mapping[Any, Any]) -> dict[str, Any]:
+        step = action.step
+        return {
+            "step": step.id,
+            "kind": step.kind,
+            "state": "requested" if action.approval is None else "proposed",
+            "channels": [channel for channel in (step.channel, *step.also) if channel is not None],
+            "effect": step.effect,
+            "interest": action.charges_interest,
+            "tone": action.tone,
+            "items": [
+                {
+                    "number": items[line.receivable_id].number,
+                    "step": None if line.step is None else line.step.id,
+                    "amount": self._amount(items[line.receivable_id].claimable),
+                }
+                for line in action.lines
+            ],
+            "claimed": self._amount(action.claimed),
+        }
+
+    def _amount(self, minor: int) -> str:
+        return f"{to_decimal(minor, self.currency):f} {self.currency}"
+
+
+def simulate(
+    ladder: Ladder, facts: Sequence[DatedFact], *, first: date, last: date, assume: Assumption
+) -> list[Evaluated]:
+    """Every evaluation from the first to the last day, inclusive, of every customer in the facts.
+
+    Args:
+        facts: in any order; those before the first day are known from the start.
+
+    Raises:
+        UnknownStepRunError: an outcome names a step run that was not requested by then.
+    """
+    run = _Run(ladder, assume, states_cash=any(isinstance(fact.told, payments.CashWatermark) for fact in facts))
+    by_day: dict[date, list[Payload]] = {}
+    for fact in facts:
+        by_day.setdefault(max(fact.on, first), []).append(fact.told)
+    # What was known before comes in the order of its own dates.
+    by_day[first] = [fact.told for fact in sorted(facts, key=lambda fact: fact.on) if fact.on <= first]
+    evaluated: list[Evaluated] = []
+    day = first
+    while day <= last:
+        evaluated += run.day(day, by_day.get(day, ()))
+        day += DAY
+    return evaluated
+
+
+class _Run:
+    def __init__(self, ladder: Ladder, assume: Assumption, *, states_cash: bool) -> None:
+        self._ladder = ladder
+        self._assume = assume
+        evidence = frozenset[str]()
+        if assume == "delivered_and_approved_same_day":
+            evidence = frozenset().union(*(rung.evidence for rung in ladder.rungs))
+        self._empty = Account(
+            AccountFacts(
+                currency=ladder.policy.currency,
+                items=(),
+                cash=CashNeed(None) if states_cash else None,
+                evidence=evidence,
+            )
+        )
+        self._of_company: list[Payload] = []
+        self._accounts: dict[str, Account] = {}
+        self._last: dict[str, Decision] = {}
+
+    def day(self, day: date, told: Sequence[Payload]) -> list[Evaluated]:
+        outcomes = [payload for payload in told if isinstance(payload, _OUTCOMES)]
+        changed = self._follow([payload for payload in told if not isinstance(payload, _OUTCOMES)])
+        evaluated = self._look(changed, day)
+        if outcomes:
+            # What became of a request is told after it is made, be it the same day.
+            self._require_runs(outcomes, day)
+            evaluated += [entry for entry in self._look(self._follow(outcomes), day) if not entry.repeats]
+        return evaluated
+
+    def _require_runs(self, outcomes: Sequence[Payload], day: date) -> None:
+        for outcome in outcomes:
+            step, run = getattr(outcome, "step", None), getattr(outcome, "run", None)
+            account = self._accounts.get(getattr(outcome, "customer", None) or "")
+            known = () if account is None else account.facts.runs
+            if step is not None and not any((r.step, r.number) == (step, run) for r in known):
+                raise UnknownStepRunError(f"{day}: no run {run} of step {step} was requested")
+
+    def _look(self, changed: set[str], day: date) -> list[Evaluated]:
+        evaluated: list[Evaluated] = []
+        for customer in sorted(self._accounts):
+            last = self._last.get(customer)
+            if (
+                last is not None
+                and customer not in changed
+                and (last.next_check_on is None or last.next_check_on > day)
+            ):
+                # No date can have changed it: that is what the next check means.
+                evaluated.append(Evaluated(day, customer, last, self._ladder.policy.currency, repeats=True))
+            else:
+                evaluated += self._evaluate(customer, day)
+        return evaluated
+
+    def _follow(self, told: Sequence[Payload]) -> set[str]:
+        changed: set[str] = set()
+        for payload in told:
+            if getattr(payload, "currency", self._ladder.policy.currency) != self._ladder.policy.currency:
+                continue
+            customer = getattr(payload, "customer", None)
+            if customer is None:
+                self._of_company.append(payload)
+                concerned = list(self._accounts)
+            else:
+                concerned = [customer]
+                if customer not in self._accounts:
+                    account = self._empty
+                    for known in self._of_company:
+                        account = follow(account, known, self._ladder)
+                    self._accounts[customer] = account
+            for one in concerned:
+                before = self._accounts[one]
+                self._accounts[one] = follow(before, payload, self._ladder)
+                changed.add(one)
+        return changed
+
+    def _evaluate(self, customer: str, day: date) -> list[Evaluated]:
+        evaluated: list[Evaluated] = []
+        for _ in range(_MOST_A_DAY):
+            account = self._accounts[customer]
+            decision = evaluate(self._ladder, account.facts, day)
+            account = applied(account, self._ladder, decision, day)
+            if self._assume == "delivered_and_approved_same_day":
+                for action in decision.actions:
+                    account = self._answered(account, action, day)
+            self._accounts[customer] = account
+            self._last[customer] = replace(decision, actions=(), closings=(), undoings=(), tellings=(), askings=())
+            if not evaluated or decision.changes_facts:
+                evaluated.append(Evaluated(day, customer, decision, self._ladder.policy.currency))
+            if not decision.changes_facts:
+                break
+        return evaluated
+
+    def _answered(self, account: Account, action: Action, day: date) -> Account:
+        """The outside world does the best, the same day."""
+        run = next(run for run in account.facts.runs if run.step == action.step.id)
+        step, number = run.step, run.number
+        if action.approval is not None:
+            return answer_task(account, self._ladder, step=step, run=number, disposition="approved", on=day)
+        if action.step.kind == "notice":
+            granted = frozenset(line.receivable_id for line in action.lines)
+            account = answer_sent(account, self._ladder, step=step, run=number, granted=granted, on=day)
+            return answer_delivered(account, self._ladder, step=step, run=number, on=day)
+        return answer_task(account, self._ladder, step=step, run=number, disposition="done", on=day)

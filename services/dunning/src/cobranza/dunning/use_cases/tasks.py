@@ -1,0 +1,61 @@
+"""Tasks come to their end: an approval, a call, an effect that its executor confirms or refuses."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from cobranza.chassis.database import Transaction
+from cobranza.contracts import dunning
+from cobranza.dunning import repository
+from cobranza.dunning.domain.errors import TaskRefusedError, UnknownTaskError
+from cobranza.dunning.use_cases.application import Trigger
+from cobranza.dunning.use_cases.evaluation import Desk
+
+
+async def complete_task(
+    desk: Desk,
+    tx: Transaction,
+    *,
+    company: str,
+    task_id: UUID,
+    disposition: str,
+    receptivity: int | None,
+    by: str,
+) -> dunning.TaskCompleted:
+    """End a task; its step run goes on or is skipped, and its account is evaluated at once.
+
+    Ending it again the same way changes nothing.
+
+    Args:
+        disposition: done, approved, refused, or what a call came to, such as no_answer.
+        receptivity: 1 to 5, of a call that reached the right person.
+
+    Raises:
+        UnknownTaskError: there is no such task.
+        TaskRefusedError: it ended another way already.
+    """
+    desk.profile(company)
+    asked = await repository.lock_task(tx, company, task_id)
+    if asked is None:
+        raise UnknownTaskError(f"no task {task_id} of {company}")
+    if asked.disposition not in (None, disposition):
+        raise TaskRefusedError(f"the task ended with {asked.disposition!r} already")
+    is_first = asked.disposition is None
+    completed = dunning.TaskCompleted.model_validate(
+        {
+            **asked.state,
+            "disposition": disposition,
+            "by": by if is_first else asked.completed_by,
+            "receptivity": receptivity,
+            "completed_at": tx.now if is_first else asked.completed_at,
+        }
+    )
+    if is_first:
+        await repository.complete_task(tx, task_id, disposition=disposition, by=by)
+        tx.publish(completed, sequence=2)
+        if completed.case_id is not None and completed.step is not None:
+            accounts = await repository.accounts_by_case(tx, [completed.case_id])
+            account_id = accounts[completed.case_id]
+            trigger = Trigger("task-completed", str(task_id), tx.cause)
+            await desk.evaluate(tx, {account_id: trigger}, {account_id: [completed]})
+    return completed

@@ -1,0 +1,1 @@
+"""Where payments reads what others made: the files of banks."""
