@@ -45,8 +45,9 @@ def test_the_same_event_or_timer_gives_the_same_event_id_and_a_command_a_new_one
 def test_the_root_s_correlation_travels_on() -> None:
     row = _row(Cause.event(UUID(int=7), correlation_id="root"))
 
-    assert ["ce_correlationid", "root"] in json.loads(row.headers)
-    assert f'["ce_causationid", "{UUID(int=7)}"]' in row.headers
+    headers = json.loads(row.headers)
+    assert ["ce_correlationid", "root"] in headers
+    assert ["ce_causationid", str(UUID(int=7))] in headers
 
 
 def test_a_sequence_starts_at_one() -> None:
