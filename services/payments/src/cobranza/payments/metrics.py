@@ -29,6 +29,12 @@ CATALOGUE: Final = Catalogue(
             labels={"company": 20, "currency": 10},
         ),
         Metric(
+            name="webhooks_total",
+            kind="counter",
+            meaning="Webhooks of payment providers that proved their signature; refused ones wait for a person.",
+            labels={"kind": 2, "outcome": 4},
+        ),
+        Metric(
             name="ledger_unapplied_amount",
             kind="gauge",
             meaning="Unapplied cash in the ledger, in major units, for display only.",
@@ -43,6 +49,7 @@ CATALOGUE: Final = Catalogue(
     )
 )
 APPLIED: Final = CATALOGUE.counter("payments_applied_total")
+WEBHOOKS: Final = CATALOGUE.counter("webhooks_total")
 PERMITS: Final = CATALOGUE.counter("permits_total")
 OPEN: Final = CATALOGUE.gauge("ledger_open_amount")
 UNAPPLIED: Final = CATALOGUE.gauge("ledger_unapplied_amount")

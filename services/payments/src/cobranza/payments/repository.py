@@ -157,6 +157,46 @@ async def note_customers(tx: Transaction, customers: Sequence[tuple[str, str]]) 
     )
 
 
+async def note_webhook(
+    tx: Transaction,
+    *,
+    company: str,
+    provider: str,
+    event_id: str,
+    kind: str,
+    payment: str | None,
+    outcome: str,
+    detail: str,
+) -> None:
+    """Keep what became of a provider's webhook; a repeat overwrites what was kept."""
+    await tx.execute(
+        """
+        INSERT INTO webhook (company, provider, event_id, kind, payment, outcome, detail)
+        VALUES (:company, :provider, :event_id, :kind, :payment, :outcome, :detail)
+        ON CONFLICT (company, provider, event_id) DO UPDATE SET outcome = excluded.outcome, detail = excluded.detail,
+            times = webhook.times + 1, last_at = clock_timestamp()
+        """,
+        {
+            "company": company,
+            "provider": provider,
+            "event_id": event_id,
+            "kind": kind,
+            "payment": payment,
+            "outcome": outcome,
+            "detail": detail,
+        },
+    )
+
+
+async def is_reversed(tx: Transaction, *, company: str, receipt_id: UUID) -> bool:
+    """Whether a reversal of the receipt was accepted."""
+    rows = await tx.execute(
+        "SELECT 1 FROM reversal WHERE company = :company AND receipt_id = :receipt_id",
+        {"company": company, "receipt_id": receipt_id},
+    )
+    return rows.first() is not None
+
+
 async def _load(tx: Transaction, needs: Needs, locked: set[tuple[str, str]]) -> Facts:
     invoices, names = await _invoices(tx, needs)
     namings = await _namings(tx, needs.named)

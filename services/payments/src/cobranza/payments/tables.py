@@ -296,6 +296,24 @@ fiscal_receipt_answer = Table(
     PrimaryKeyConstraint("company", "fiscal_receipt_id"),
 )
 
+# What became of the webhooks of payment providers; a refused one waits for a person.
+webhook = Table(
+    "webhook",
+    metadata,
+    Column("company", Text),
+    Column("provider", Text),
+    Column("event_id", Text),
+    Column("kind", Text, nullable=False),
+    Column("payment", Text),
+    Column("outcome", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("times", Integer, nullable=False, server_default=text("1")),
+    _booked_at("first_at"),
+    _booked_at("last_at"),
+    PrimaryKeyConstraint("company", "provider", "event_id"),
+    CheckConstraint("outcome IN ('accepted', 'duplicate', 'ignored', 'refused')", name="webhook_outcome"),
+)
+
 permit = Table(
     "permit",
     metadata,

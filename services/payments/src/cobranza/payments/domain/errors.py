@@ -7,6 +7,9 @@ PaymentsError
 ├── MixedCurrenciesError       two currencies in one payment, or in one permit request
 ├── ControlTotalConflictError  the control total was accepted with other content
 ├── PermitConflictError        the notice and attempt belong to another request
+├── WebhookUnknownError        no such account at a payment provider
+├── WebhookRefusedError        a webhook is not signed as it must be, or not in time
+├── ProviderUnavailableError   the payment provider gives no answer that can be trusted
 ├── RateMissingError           no rate was published for a day that bears interest
 ├── StatementError             a bank file is wrong, and refused as a whole
 ├── BankImportRefusedError     an import cannot be made or undone as it stands
@@ -79,6 +82,27 @@ class PermitConflictError(PaymentsError):
 
     code = "permit_conflict"
     status = 409
+
+
+class WebhookUnknownError(PaymentsError):
+    """There is no such account at a payment provider."""
+
+    code = "webhook_unknown"
+    status = 404
+
+
+class WebhookRefusedError(PaymentsError):
+    """A webhook is not signed with the account's secret, or not in time."""
+
+    code = "webhook_refused"
+    status = 401
+
+
+class ProviderUnavailableError(PaymentsError):
+    """The payment provider gives no answer that can be trusted; it delivers the webhook again."""
+
+    code = "provider_unavailable"
+    status = 503
 
 
 class RateMissingError(PaymentsError):

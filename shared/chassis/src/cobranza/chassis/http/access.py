@@ -48,6 +48,10 @@ class Principal:
             raise Problem("not-found")
 
 
+#: Who is behind a signed address: nobody known yet; the route proves the signature over the raw body.
+SIGNER = Principal(name="webhook", scopes=frozenset({"webhooks:deliver"}), companies=frozenset())
+
+
 class Access(Protocol):
     """How a request is turned into a principal."""
 
