@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import ageing
+import evaluation
 import payments
 import relay
 import running
@@ -41,10 +42,15 @@ async def _running(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT00
     return await running.measure(directory, rounds=rounds, http_seconds=http_seconds, stream_seconds=stream_seconds)
 
 
+async def _evaluation(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
+    return await evaluation.measure(directory, cases=2_000 if quick else 40_000, rounds=1 if quick else 3)
+
+
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "payments": _payments,
     "relay": _relay,
     "ageing": _ageing,
+    "evaluation": _evaluation,
     "running": _running,
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import hypothesis
 import pytest
 
 from cobranza.chassis import inbox, migrations
@@ -32,6 +33,9 @@ ACME = "acme-mx"
 FIFO = "fifo-mx"
 FED = "fed-mx"
 TOPIC_IDS = {entry.name: UUID(int=number) for number, entry in enumerate(CATALOGUE, 1)}
+
+#: `make nightly`: hundreds of long runs of the ledger machine instead of a few.
+hypothesis.settings.register_profile("nightly", max_examples=2000)
 
 
 def migrate(owner_url: str) -> None:

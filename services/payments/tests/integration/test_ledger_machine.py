@@ -18,6 +18,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from cobranza.chassis import inbox
+
 CUSTOMERS = ("C1", "C2")
 NUMBERS = ("F-1", "F-2", "F-3", "F-4")
 MINOR = st.integers(min_value=1, max_value=9_99)
@@ -148,6 +150,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.asked: set[str] = set()
         self.ids = itertools.count(1)
         self.waiting: list[tuple[Any, Any]] = []
+        self.dies = False
         self.delivered: list[tuple[str, Any]] = []
 
     def by(self, customer: str) -> Any:
@@ -156,9 +159,25 @@ class LedgerMachine(RuleBasedStateMachine):
     def tell(self, event: Any, change: Any) -> None:
         record = self.ledger.record(event)
         topic_name = "erp.payments" if event.TYPE.startswith("erp.") else "cobranza.invoicing"
-        self.runner.run(self.ledger.deliver(topic_name, [record]))
+        self.deliver(topic_name, [record])
         change()
         self.delivered.append((topic_name, record))
+
+    def deliver(self, topic_name: str, records: list[Any]) -> None:
+        move = inbox.move_positions
+
+        async def move_and_die(*arguments: Any, **keywords: Any) -> None:
+            await move(*arguments, **keywords)
+            inbox.move_positions = move
+            raise ConnectionResetError("all is written, nothing is committed")
+
+        if self.dies:
+            inbox.move_positions = move_and_die
+            self.dies = False
+        try:
+            self.runner.run(self.ledger.deliver(topic_name, records))
+        finally:
+            inbox.move_positions = move
 
     @initialize(customer=st.sampled_from(CUSTOMERS), parts=st.lists(AMOUNT, min_size=1, max_size=3))
     def begin_with_one_invoice(self, customer: Any, parts: Any) -> None:
@@ -224,6 +243,10 @@ class LedgerMachine(RuleBasedStateMachine):
         id_ = data.draw(st.sampled_from(sorted(self.asked - self.model.returned)))
         self.tell(self.by("C1").reversal(id_, on=date(2027, 1, 22)), lambda: self.model.give_back(id_))
 
+    @rule()
+    def the_next_delivery_dies_before_its_commit(self) -> None:
+        self.dies = True
+
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def deliver_what_was_late(self, data: Any) -> None:
@@ -234,14 +257,14 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def deliver_again(self, data: Any) -> None:
         topic_name, record = data.draw(st.sampled_from(self.delivered))
-        self.runner.run(self.ledger.deliver(topic_name, [record, record]))
+        self.deliver(topic_name, [record, record])
 
     @precondition(lambda self: self.delivered)
     @rule(data=st.data())
     def deliver_again_to_a_forgetful_inbox(self, data: Any) -> None:
         topic_name, record = data.draw(st.sampled_from(self.delivered))
         self.runner.run(self.ledger.run("DELETE FROM inbox"))
-        self.runner.run(self.ledger.deliver(topic_name, [record]))
+        self.deliver(topic_name, [record])
 
     @invariant()
     def the_balances_are_those_of_the_model(self) -> None:
@@ -286,7 +309,8 @@ def test_the_ledger_equals_a_plain_one(shared_ledger: Any, make: Any) -> None:
     run_state_machine_as_test(
         LedgerMachine,
         settings=settings(
-            max_examples=20,
+            # The profile `nightly` makes 400 of it: 12,000 steps.
+            max_examples=settings().max_examples // 5,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -135,6 +135,23 @@ def test_chile_caps_collection_fees_by_brackets_of_uf(debt_uf: str, cap_uf: str)
     )
 
 
+def test_a_contract_may_take_the_rate_of_the_day_of_receipt_for_all_days() -> None:
+    rule = replace(ES, selection="rate_at_payment")
+
+    accrual = accrue(rule, _owed(10_000_00), due_on=date(2024, 12, 15), through_on=date(2025, 7, 20))
+
+    assert [(s.days, s.percent) for s in accrual.segments] == [(217, Decimal("10.15"))]
+    assert _interest(accrual, "EUR") == Decimal("603.44")
+
+
+def test_compensation_of_a_percentage_rounds_half_up_and_ends_with_the_debt() -> None:
+    rule = preset("cl").rule()
+
+    assert compensation(rule, invoiced=1_000, open_amount=150) == 2
+    assert compensation(rule, invoiced=1_000, open_amount=149) == 1
+    assert [compensation(each, invoiced=1_000_00, open_amount=0) for each in (rule, ES, UK, MX)] == [0, 0, 0, 0]
+
+
 # D13
 
 
