@@ -263,7 +263,7 @@ async def test_oldest_due_first_only_where_the_company_wants_it(ledger: Any, mak
         ("fifo-mx", "EARLY", 0),
         ("fifo-mx", "LATE", 1800000),
     ]
-    assert {a.rule for a in await ledger.told(payments.PaymentAllocated)} == {"oldest-due@1"}
+    assert {a.rule for a in await ledger.told(payments.PaymentAllocated)} == {"oldest-due@3"}
 
 
 async def test_oldest_due_first_reaches_an_invoice_that_comes_after_the_money(ledger: Any, make: Any) -> None:

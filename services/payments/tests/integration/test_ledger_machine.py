@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -19,6 +20,10 @@ from hypothesis.stateful import (
 )
 
 from cobranza.chassis import inbox
+from cobranza.contracts import identifiers
+from cobranza.payments import repository
+from cobranza.payments.domain.matching import Proposal
+from cobranza.payments.use_cases import Matcher
 
 CUSTOMERS = ("C1", "C2")
 NUMBERS = ("F-1", "F-2", "F-3", "F-4")
@@ -36,10 +41,11 @@ class Debt:
     issued: int
     paid: int = 0
     credited: int = 0
+    written_off: int = 0
 
     @property
     def open(self) -> int:
-        return self.issued - self.paid - self.credited
+        return self.issued - self.paid - self.credited - self.written_off
 
 
 @dataclass
@@ -48,7 +54,7 @@ class Money:
     currency: str
     left: int
     names: list[tuple[str, int | None]] = field(default_factory=list)
-    used: list[tuple[Debt, int]] = field(default_factory=list)
+    used: list[tuple[Debt, int, int, int]] = field(default_factory=list)
     back: bool = False
 
 
@@ -68,7 +74,7 @@ class Model:
             if part > 0 and debt.currency == money.currency:
                 debt.paid += part
                 money.left -= part
-                money.used.append((debt, part))
+                money.used.append((debt, part, 0, 0))
                 most = None if most is None else most - part
 
     def issue(self, number: str, customer: str, currency: str, parts: list[str]) -> None:
@@ -83,11 +89,10 @@ class Model:
     def cancel(self, number: str) -> None:
         self.cancelled.add(number)
         for money in self.money.values():
-            for debt, part in list(money.used):
-                if any(debt is mine for mine in self.debts[number]):
-                    money.used.remove((debt, part))
-                    debt.paid -= part
-                    money.left += part
+            for used in list(money.used):
+                if any(used[0] is mine for mine in self.debts[number]):
+                    money.used = [other for other in money.used if other is not used]
+                    self.release(money, used)
         for debt in self.debts[number]:
             debt.credited += debt.open
 
@@ -124,13 +129,25 @@ class Model:
         if id_ in self.returned:
             self.give_back(id_)
 
+    def release(self, money: Money, used: tuple[Debt, int, int, int]) -> None:
+        debt, part, discount, written_off = used
+        debt.paid -= part
+        debt.credited -= discount
+        debt.written_off -= written_off
+        money.left += part
+
+    def undo(self, id_: str) -> None:
+        money = self.money[id_]
+        for used in money.used:
+            self.release(money, used)
+        money.used = []
+
     def give_back(self, id_: str) -> None:
         self.returned.add(id_)
         money = self.money.get(id_)
         if money is not None and not money.back:
-            for debt, part in money.used:
-                debt.paid -= part
-            money.used, money.left, money.back = [], 0, True
+            self.undo(id_)
+            money.left, money.back = 0, True
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -243,6 +260,85 @@ class LedgerMachine(RuleBasedStateMachine):
         id_ = data.draw(st.sampled_from(sorted(self.asked - self.model.returned)))
         self.tell(self.by("C1").reversal(id_, on=date(2027, 1, 22)), lambda: self.model.give_back(id_))
 
+    def spendable(self) -> list[tuple[str, str, int]]:
+        """Money and a debt that a person, or a rule, may bring together."""
+        return [
+            (id_, number, place)
+            for id_, money in sorted(self.model.money.items())
+            for number, debts in sorted(self.model.debts.items())
+            for place, debt in enumerate(debts)
+            if id_.startswith("P-") and money.left and debt.open and debt.currency == money.currency
+        ]
+
+    @precondition(lambda self: self.spendable())
+    @rule(data=st.data(), share=st.integers(1, 9_99), give=st.sampled_from(["nothing", "discount", "small_balance"]))
+    def accept_a_suggestion(self, data: Any, share: Any, give: Any) -> None:
+        id_, number, place = data.draw(st.sampled_from(self.spendable()))
+        money, debt = self.model.money[id_], self.model.debts[number][place]
+        part = min(share, money.left, debt.open)
+        rest = 0 if give == "nothing" else min(3, debt.open - part)
+        receivable = self.by(self.model.payer[number]).receivable_id(number, place + 1)
+        self.runner.run(self.suggest_and_accept(id_, receivable, part, (give, rest) if rest else None, number))
+        debt.paid += part
+        discount, written_off = (rest, 0) if give == "discount" else (0, rest)
+        debt.credited += discount
+        debt.written_off += written_off
+        money.left -= part
+        money.owner = self.model.payer[number] if money.owner == "-" else money.owner
+        money.used.append((debt, part, discount, written_off))
+
+    @precondition(lambda self: any(m.used and i.startswith("P-") for i, m in self.model.money.items()))
+    @rule(data=st.data())
+    def undo(self, data: Any) -> None:
+        used = sorted(i for i, m in self.model.money.items() if m.used and i.startswith("P-"))
+        id_ = data.draw(st.sampled_from(used))
+        self.runner.run(self.take_back(id_))
+        self.model.undo(id_)
+
+    async def suggest_and_accept(
+        self, id_: str, receivable: UUID, part: int, difference: tuple[Any, int] | None, number: str
+    ) -> None:
+        proposal = Proposal(
+            rule="r7-debts-in-sum@1",
+            confidence=Decimal("0.80"),
+            shares={receivable: part},
+            inputs={},
+            customer=self.model.payer[number],
+            differences=() if difference is None else ((receivable, *difference),),
+        )
+        receipt_id = identifiers.payment_id(self.company, "sap", id_)
+        matcher = Matcher(self.ledger.database, self.ledger.context.companies)
+        async with self.ledger.database.transaction() as tx:
+            await repository.replace_suggestions(
+                tx, company=self.company, receipt_id=receipt_id, proposals=[proposal], state="open"
+            )
+        (suggested,) = await self.ledger.rows(
+            "SELECT suggestion_id FROM suggestion WHERE company = :c AND receipt_id = :r AND state = 'open'",
+            c=self.company,
+            r=receipt_id,
+        )
+        for _ in range(2):
+            async with self.ledger.database.transaction() as tx:
+                await matcher.accept(
+                    tx, company=self.company, suggestion_id=suggested.suggestion_id, by="ana", reason="told"
+                )
+
+    async def take_back(self, id_: str) -> None:
+        matcher = Matcher(self.ledger.database, self.ledger.context.companies)
+        receipt_id = identifiers.payment_id(self.company, "sap", id_)
+        action_id = identifiers.derived(receipt_id, "undo", next(self.ids))
+        for _ in range(2):
+            async with self.ledger.database.transaction() as tx:
+                await matcher.act(
+                    tx,
+                    "undo",
+                    company=self.company,
+                    receipt_id=receipt_id,
+                    action_id=action_id,
+                    by="ana",
+                    reason="told",
+                )
+
     @rule()
     def the_next_delivery_dies_before_its_commit(self) -> None:
         self.dies = True
@@ -270,7 +366,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def the_balances_are_those_of_the_model(self) -> None:
         debts, money, credit = self.runner.run(self.read())
         assert debts == {
-            (number, place): (debt.paid, debt.credited, debt.open)
+            (number, place): (debt.paid, debt.credited, debt.written_off, debt.open)
             for number, parts in self.model.debts.items()
             for place, debt in enumerate(parts, 1)
         }
@@ -287,7 +383,7 @@ class LedgerMachine(RuleBasedStateMachine):
             money = await tx.execute("SELECT * FROM receipt WHERE company = :company", mine)
             credit = await tx.execute("SELECT * FROM credit WHERE company = :company AND unapplied > 0", mine)
             return (
-                {(r.number, r.instalment): (r.allocated, r.credited, r.open) for r in debts},
+                {(r.number, r.instalment): (r.allocated, r.credited, r.written_off, r.open) for r in debts},
                 {r.external_id: (r.customer or "-", r.unapplied) for r in money},
                 {(r.customer, r.currency): r.unapplied for r in credit},
             )

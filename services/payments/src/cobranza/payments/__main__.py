@@ -23,5 +23,8 @@ SERVICE: Final = Service(
     jobs=jobs,
     commands=commands,
     invariants=INVARIANTS,
-    pages=(Link(label="Import", href="/payments/imports"),),
+    pages=(
+        Link(label="Import", href="/payments/imports"),
+        Link(label="Unapplied payments", href="/payments/unapplied"),
+    ),
 )

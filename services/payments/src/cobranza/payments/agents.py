@@ -10,8 +10,9 @@ from cobranza.contracts import invoicing
 from cobranza.contracts.notifications import NoticeSent
 from cobranza.payments import repository
 from cobranza.payments.domain.errors import PaymentsError, UnknownCompanyError
+from cobranza.payments.domain.matching import Party
 from cobranza.payments.settings import PaymentsSettings
-from cobranza.payments.use_cases import Bookkeeper, follow_stop
+from cobranza.payments.use_cases import Bookkeeper, follow_promise, follow_stop
 
 
 def agents(context: Context[PaymentsSettings]) -> Sequence[Agent]:
@@ -68,11 +69,19 @@ def agents(context: Context[PaymentsSettings]) -> Sequence[Agent]:
         ]
         if customers:
             await repository.note_customers(tx, customers)
+            parties = [
+                (event.company, Party(event.data.customer, event.data.name, event.data.tax_id))
+                for event in events
+                if isinstance(event.data, invoicing.CustomerChanged)
+            ]
+            await repository.note_parties(tx, parties)
+            await repository.enqueue_suspense(tx, sorted({company for company, _ in customers}))
 
     async def follow_dunning(tx: BatchTransaction, events: Sequence[Event]) -> None:
         require_companies(events)
         for event in events:
             await follow_stop(tx, event.data)
+            await follow_promise(tx, event.data)
 
     async def follow_notices(tx: BatchTransaction, events: Sequence[Event]) -> None:
         handed = [

@@ -1,4 +1,4 @@
-"""Payments' command line: bank files in and out, and asking the ledger whether it balances."""
+"""Payments' command line: bank files in and out, applying what waits, and asking the ledger whether it balances."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from cobranza.chassis.clock import BusinessClock
 from cobranza.chassis.companies import Companies
 from cobranza.chassis.database import Database
 from cobranza.chassis.settings import load
-from cobranza.payments import queries
+from cobranza.payments import queries, repository
 from cobranza.payments.domain.bank_transaction import Format
 from cobranza.payments.domain.errors import PaymentsError, StatementError
 from cobranza.payments.invariants import INVARIANTS, STOPPING
 from cobranza.payments.settings import PaymentsSettings
-from cobranza.payments.use_cases import Importer, Report, check_ledger
+from cobranza.payments.use_cases import Importer, Matcher, Report, check_ledger
 from cobranza.payments.use_cases.imports import read_mapping, report_of, shipped_mappings
 
 Result = TypeVar("Result")
@@ -121,6 +121,44 @@ def list_imports(
         counts = (str(report.count(verdict)) for verdict in ("new", "known", "conflict"))
         table.add_row(str(report.import_id), report.name, report.format, report.state, *counts)
     cli.out.print(table)
+
+
+@commands.command("match")
+def match(
+    company: Annotated[str | None, typer.Option("--company", help="Of one creditor; else of all.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Look at all unapplied money again: what the rules are sure of is applied, the rest suggested."""
+
+    async def run() -> dict[str, int]:
+        settings = load(PaymentsSettings)
+        database = Database(
+            settings.database_url.get_secret_value(),
+            service="payments",
+            clock=BusinessClock(settings.clock_file),
+            notifies=True,
+        )
+        try:
+            matcher = Matcher(database, Companies.read(settings.companies_file))
+            waiting = await matcher.enqueue_all(company)
+            while await matcher.run(company):
+                pass
+            async with database.reading() as connection:
+                left = await repository.count_unapplied(connection, company=company)
+            return {"looked_at": waiting, "still_unapplied": left}
+        finally:
+            await database.close()
+
+    try:
+        found = cli.run(run())
+    except PaymentsError as error:
+        cli.fail(escape(str(error)), cli.REFUSED)
+    if as_json:
+        sys.stdout.write(json.dumps(found) + "\n")
+    else:
+        sys.stdout.write(
+            f"{found['looked_at']} payments looked at, {found['still_unapplied']} are not applied in full\n"
+        )
 
 
 @mapping.command("save")

@@ -1,4 +1,4 @@
-"""Everything time-driven in payments: checking the ledger, imports cut short, the gauges people look at."""
+"""Everything time-driven in payments: the ledger's checks, imports cut short, money to be matched, gauges."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from cobranza.contracts.money import to_decimal
 from cobranza.payments import metrics, queries
 from cobranza.payments.invariants import LEDGER, STOPPING
 from cobranza.payments.settings import PaymentsSettings
-from cobranza.payments.use_cases import Importer, check_ledger
+from cobranza.payments.use_cases import Importer, Matcher, check_ledger
 
 _CHECK_EVERY_SECONDS: Final = 600.0
 _GAUGE_EVERY_SECONDS: Final = 10.0
 _RESUME_EVERY_SECONDS: Final = 10.0
+_MATCH_EVERY_SECONDS: Final = 1.0
 
 
 def jobs(context: Context[PaymentsSettings]) -> Sequence[Job]:
     """All run on one worker at a time."""
     importer = Importer(context.database, context.companies, context.settings.evaluation_hour)
+    matcher = Matcher(context.database, context.companies)
     label = CompanyLabel(profile.company for profile in context.companies)
 
     async def check() -> bool:
@@ -55,5 +57,6 @@ def jobs(context: Context[PaymentsSettings]) -> Sequence[Job]:
     return (
         Job("check-ledger", _CHECK_EVERY_SECONDS, check, one_at_a_time=True),
         Job("resume-bank-imports", _RESUME_EVERY_SECONDS, importer.resume, one_at_a_time=True),
+        Job("match-receipts", _MATCH_EVERY_SECONDS, matcher.run, one_at_a_time=True),
         Job("gauge-ledger", _GAUGE_EVERY_SECONDS, gauge, one_at_a_time=True),
     )

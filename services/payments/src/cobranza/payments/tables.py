@@ -18,6 +18,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -25,7 +26,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
 from cobranza.chassis import plumbing
 
@@ -127,6 +128,9 @@ allocation = Table(
     Column("receivable_id", UUID, nullable=False),
     Column("currency", CHAR(3), nullable=False),
     Column("amount", BigInteger, nullable=False),
+    # Given with it: closed by a credit, or given up; negative where it is taken back.
+    Column("discount", BigInteger, nullable=False, server_default=text("0")),
+    Column("written_off", BigInteger, nullable=False, server_default=text("0")),
     Column("reverses", UUID, ForeignKey("allocation.allocation_id"), unique=True),
     Column("rule", Text, nullable=False),
     Column("cause_event_id", UUID, nullable=False),
@@ -420,6 +424,112 @@ bank_line = Table(
     Index("bank_line_of_identity", "company", "identity"),
     Index("bank_line_of_entry", "company", "account", "entry_ref", postgresql_where=text("live")),
     Index("bank_line_of_receipt", "company", "receipt_id", postgresql_where=text("live")),
+)
+
+# ------------------------------------------------------------------ cash application
+
+# Customers as payers may call them; the keys are made by domain.matching.
+party = Table(
+    "party",
+    metadata,
+    Column("company", Text),
+    Column("customer", Text),
+    Column("name", Text, nullable=False),
+    Column("customer_key", Text, nullable=False),
+    Column("name_key", Text, nullable=False),
+    Column("tax_key", Text),
+    PrimaryKeyConstraint("company", "customer"),
+    Index("party_by_customer_key", "company", "customer_key"),
+    Index("party_by_name", "company", "name_key"),
+    Index("party_by_tax_id", "company", "tax_key", postgresql_where=text("tax_key IS NOT NULL")),
+)
+
+# From which accounts a customer pays, and by which receipt that became known.
+payer_account = Table(
+    "payer_account",
+    metadata,
+    Column("company", Text),
+    Column("account_key", Text),
+    Column("customer", Text),
+    Column("why", Text, nullable=False),
+    Column("receipt_id", UUID, nullable=False),
+    _booked_at("learned_at"),
+    PrimaryKeyConstraint("company", "account_key", "customer"),
+)
+
+invoice_discount = Table(
+    "invoice_discount",
+    metadata,
+    Column("company", Text),
+    Column("invoice_id", UUID),
+    Column("amount", BigInteger, nullable=False),
+    Column("until_on", Date, nullable=False),
+    PrimaryKeyConstraint("company", "invoice_id"),
+    CheckConstraint("amount > 0", name="invoice_discount_amount"),
+)
+
+promise_awaited = Table(
+    "promise_awaited",
+    metadata,
+    Column("company", Text),
+    Column("promise_id", UUID),
+    Column("customer", Text, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("made_on", Date, nullable=False),
+    Column("limit_on", Date, nullable=False),
+    Column("receivables", ARRAY(UUID), nullable=False),
+    PrimaryKeyConstraint("company", "promise_id"),
+    Index("promise_awaited_of_customer", "company", "customer"),
+)
+
+# Receipts that were left unapplied, or may be applied since something changed.
+match_queue = Table(
+    "match_queue",
+    metadata,
+    Column("company", Text),
+    Column("receipt_id", UUID),
+    _booked_at("not_before"),
+    PrimaryKeyConstraint("company", "receipt_id"),
+    Index("match_queue_by_time", "not_before"),
+)
+
+suggestion = Table(
+    "suggestion",
+    metadata,
+    Column("suggestion_id", UUID, primary_key=True),
+    Column("company", Text, nullable=False),
+    Column("receipt_id", UUID, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("confidence", Numeric(3, 2), nullable=False),
+    Column("customer", Text),
+    Column("shares", JSONB, nullable=False),
+    Column("differences", JSONB, nullable=False),
+    Column("inputs", JSONB, nullable=False),
+    Column("state", Text, nullable=False),
+    _booked_at("made_at"),
+    Column("decided_by", Text),
+    Column("decided_at", DateTime(timezone=True)),
+    Column("reason", Text),
+    ForeignKeyConstraint(["company", "receipt_id"], ["receipt.company", "receipt.receipt_id"]),
+    CheckConstraint("state IN ('open', 'applied', 'accepted', 'rejected', 'superseded')", name="suggestion_state"),
+    Index("suggestion_of_receipt", "company", "receipt_id"),
+)
+
+# What people did with money, each once: a repeat of the same action has no effect.
+match_action = Table(
+    "match_action",
+    metadata,
+    Column("action_id", UUID, primary_key=True),
+    Column("company", Text, nullable=False),
+    Column("receipt_id", UUID, nullable=False),
+    Column("verb", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("lines", JSONB, nullable=False),
+    _booked_at("done_at"),
+    CheckConstraint("verb IN ('accept', 'reject', 'apply', 'move', 'undo')", name="match_action_verb"),
+    Index("match_action_of_receipt", "company", "receipt_id"),
 )
 
 plumbing.attach(metadata)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cobranza.contracts.money import exponent
 
@@ -65,6 +66,13 @@ class DueDateOffsets(_Entry):
     passed: tuple[Annotated[int, Field(ge=1, le=365)], ...] = (1,)
 
 
+class Tolerance(_Entry):
+    """What may be missing of a payment and is written off: both limits count."""
+
+    amount: Decimal = Field(ge=0, allow_inf_nan=False, description="In major units of the currency")
+    percent: Decimal = Field(gt=0, le=10, description="Of the debt")
+
+
 class CompanyProfile(_Entry):
     """One creditor: zone, currencies, languages and what is switched on."""
 
@@ -80,6 +88,12 @@ class CompanyProfile(_Entry):
     delivery: Literal["sandbox", "copy", "live"] = "sandbox"
     cash_feed: Literal["none", "watermark"] = "none"
     fifo_auto: bool = False
+    #: By currency; none: every missing cent stays open.
+    tolerance: Mapping[str, Tolerance] = Field(default_factory=dict)
+    #: From which confidence cash is applied without a person.
+    match_threshold: Decimal = Field(default=Decimal("0.90"), ge=Decimal("0.50"), le=1)
+    #: Days after the last day of an early-payment discount in which it is still given.
+    discount_grace_days: int = Field(default=0, ge=0, le=30)
     due_date_offsets: DueDateOffsets = DueDateOffsets()
     payment_instructions: tuple[PaymentInstructions, ...] = ()
     contact: Contact
@@ -100,6 +114,15 @@ class CompanyProfile(_Entry):
         for currency in value:
             exponent(currency)
         return value
+
+    @model_validator(mode="after")
+    def _tolerance_is_in_own_currencies(self) -> CompanyProfile:
+        for currency, limits in self.tolerance.items():
+            if currency not in self.currencies:
+                raise ValueError(f"tolerance: {currency!r} is none of the company's currencies")
+            if limits.amount != round(limits.amount, exponent(currency)):
+                raise ValueError(f"tolerance: {limits.amount} has more decimals than {currency}")
+        return self
 
     def instructions_for(self, currency: str) -> PaymentInstructions | None:
         """How to pay in `currency`, or None when the company named no account for it."""

@@ -10,7 +10,7 @@ from uuid import UUID
 from cobranza.payments.domain.ledger import Receivable, oldest_first
 
 BY_REFERENCE: Final = "reference@1"
-OLDEST_DUE: Final = "oldest-due@1"
+OLDEST_DUE: Final = "oldest-due@3"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ PaymentsError
 ├── RateMissingError           no rate was published for a day that bears interest
 ├── StatementError             a bank file is wrong, and refused as a whole
 ├── BankImportRefusedError     an import cannot be made or undone as it stands
-└── BankImportUnknownError     there is no such import, or no such mapping
+├── BankImportUnknownError     there is no such import, or no such mapping
+├── MatchUnknownError          there is no such receipt, suggestion or receivable
+└── MatchRefusedError          money cannot be applied or taken back as asked
 """
 
 from __future__ import annotations
@@ -183,3 +185,17 @@ class BankImportUnknownError(PaymentsError):
 
     code = "bank_import_unknown"
     status = 404
+
+
+class MatchUnknownError(PaymentsError):
+    """There is no such receipt, suggestion or receivable of this company."""
+
+    code = "match_unknown"
+    status = 404
+
+
+class MatchRefusedError(PaymentsError):
+    """Money cannot be applied or taken back as asked; the text says what stands in the way."""
+
+    code = "match_refused"
+    status = 409

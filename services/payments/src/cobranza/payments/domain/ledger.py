@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
+from decimal import Decimal
 from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
@@ -23,6 +24,9 @@ NOT_YET: Final = 2**63 - 1
 #: Which rule undid an allocation.
 REVERSAL_RULE: Final = "reversal@1"
 CANCELLATION_RULE: Final = "cancellation@1"
+
+#: A person took an allocation back.
+UNDONE_RULE: Final = "undone@1"
 
 CreditKind = Literal["credit_note", "cancellation"]
 
@@ -95,7 +99,10 @@ class Receipt(NamedTuple):
 
 
 class Allocation(NamedTuple):
-    """A part of a receipt applied to a receivable, or the undoing of one (negative)."""
+    """A part of a receipt applied to a receivable, or the undoing of one (negative).
+
+    `discount` and `written_off` are what was given with it, and what its undoing takes back.
+    """
 
     allocation_id: UUID
     company: str
@@ -107,6 +114,9 @@ class Allocation(NamedTuple):
     cause_event_id: UUID
     effective_on: date | None = None
     reverses: UUID | None = None
+    confidence: Decimal = Decimal(1)
+    discount: int = 0
+    written_off: int = 0
 
 
 class Line(NamedTuple):
@@ -287,8 +297,23 @@ class Posting:
         """Note what stands in the way of applying the rest of a receipt."""
         self._change_receipt(self._books.receipts[receipt_id]._replace(reason=reason))
 
-    def allocate(self, receipt_id: UUID, receivable_id: UUID, amount: int, *, rule: str) -> None:
-        """Apply `amount` minor units of a receipt to a receivable of the same currency."""
+    def allocate(
+        self,
+        receipt_id: UUID,
+        receivable_id: UUID,
+        amount: int,
+        *,
+        rule: str,
+        confidence: Decimal = Decimal(1),
+        discount: int = 0,
+        written_off: int = 0,
+    ) -> None:
+        """Apply `amount` minor units of a receipt to a receivable of the same currency.
+
+        Args:
+            discount: given with it and credited, in minor units.
+            written_off: missing of it and given up, in minor units.
+        """
         receipt = self._books.receipts[receipt_id]
         receivable = self._books.receivables[receivable_id]
         allocation = Allocation(
@@ -301,10 +326,14 @@ class Posting:
             rule=rule,
             cause_event_id=self._cause_id,
             effective_on=max(self._effective_on, receivable.issued_on),
+            confidence=confidence,
+            discount=discount,
+            written_off=written_off,
         )
         self._move(allocation, receipt, receivable)
         self._books._keep_live(allocation)  # noqa: SLF001 - a posting is the books' own hand
         self._book("payment-allocated", self._cause_id, *self._application(allocation, receipt))
+        self._give("discount-taken", allocation)
 
     def undo(self, allocation: Allocation, *, rule: str) -> None:
         """Take an allocation back exactly; the money is unapplied and the debt open again."""
@@ -326,10 +355,13 @@ class Posting:
             rule=rule,
             cause_event_id=self._cause_id,
             effective_on=max(self._effective_on, receivable.issued_on),
+            discount=-allocation.discount,
+            written_off=-allocation.written_off,
         )
         self._move(undone, receipt, receivable)
         del self._books._live[allocation.allocation_id]  # noqa: SLF001 - a posting is the books' own hand
         self._book("allocation-undone", self._cause_id, *self._application(undone, receipt))
+        self._give("difference-restored", undone)
 
     def credit(self, receivable_id: UUID, amount: int, *, kind: CreditKind, of: UUID) -> None:
         """Take `amount` minor units off a debt without money.
@@ -401,6 +433,27 @@ class Posting:
         self._change_receipt(receipt._replace(allocated=receipt.allocated + allocation.amount))
         self._change_receivable(receivable._replace(allocated=receivable.allocated + allocation.amount))
         self._allocations.append(allocation)
+
+    def _give(self, kind: str, allocation: Allocation) -> None:
+        """Close, or open again, what an application leaves of a debt: the discount earned and the small rest."""
+        receivable = self._books.receivables[allocation.receivable_id]
+        self._change_receivable(
+            receivable._replace(
+                credited=receivable.credited + allocation.discount,
+                written_off=receivable.written_off + allocation.written_off,
+            )
+        )
+        for entry, account, amount in (
+            (kind, "ADJUSTMENT:discount", allocation.discount),
+            ("written-off" if allocation.amount > 0 else kind, "ADJUSTMENT:write_off", allocation.written_off),
+        ):
+            if amount:
+                self._book(
+                    entry,
+                    self._cause_id,
+                    Line(account, amount, allocation.currency, allocation.receivable_id),
+                    Line(AR, -amount, allocation.currency, allocation.receivable_id),
+                )
 
     def _change_receivable(self, after: Receivable) -> None:
         self._receivables_before.setdefault(after.receivable_id, self._books.receivables[after.receivable_id])

@@ -2,8 +2,20 @@
 
 from cobranza.payments.use_cases.bookkeeping import Bookkeeper, Outcome
 from cobranza.payments.use_cases.imports import Importer, Report
+from cobranza.payments.use_cases.matching import Matcher, Share, follow_promise
 from cobranza.payments.use_cases.permits import Gatekeeper
 from cobranza.payments.use_cases.stops import follow_stop
 from cobranza.payments.use_cases.verification import check_ledger
 
-__all__ = ["Bookkeeper", "Gatekeeper", "Importer", "Outcome", "Report", "check_ledger", "follow_stop"]
+__all__ = [
+    "Bookkeeper",
+    "Gatekeeper",
+    "Importer",
+    "Matcher",
+    "Outcome",
+    "Report",
+    "Share",
+    "check_ledger",
+    "follow_promise",
+    "follow_stop",
+]

@@ -47,12 +47,14 @@ from cobranza.payments.domain.ledger import (
     Receivable,
     entry_id,
 )
+from cobranza.payments.domain.matching import CONFIDENCE, key_of
+from cobranza.payments.domain.matching import R5 as EXACT_DEBT
 from cobranza.payments.domain.references import Invoice, normalised, references_of
 from cobranza.payments.repository import Facts, Naming, Needs, Reversal
 
 Outcome = Literal["accepted", "duplicate"]
-
-_CERTAIN: Final = Decimal(1)
+#: Why a rest within the company's tolerance is given up.
+SMALL_BALANCE: Final = "small_balance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +92,15 @@ class Bookkeeper:
         ledger_events = [event for event in known if isinstance(event.data, _LEDGER)]
         if ledger_events:
             facts = await repository.open_books(tx, self._needs(ledger_events))
-            desk = _Desk(facts, self.companies, tx.now)
+            desk = Desk(facts, self.companies, tx.now)
             for event in ledger_events:
                 try:
                     outcomes[event.id] = desk.take(event)
                 except PaymentsError as refusal:
                     outcomes[event.id] = refusal
             await repository.save(tx, facts)
-            for telling in desk.tellings:
-                tx.publish(telling.payload, sequence=telling.sequence, cause=telling.cause)
+            await self._leave_to_matching(tx, facts)
+            desk.publish(tx)
         for event in known:
             if event.id not in outcomes:
                 try:
@@ -106,6 +108,32 @@ class Bookkeeper:
                 except PaymentsError as refusal:
                     outcomes[event.id] = refusal
         return outcomes
+
+    async def _leave_to_matching(self, tx: Transaction, facts: Facts) -> None:
+        """What no reference applied is for the rules; costs nothing where all was applied."""
+        books = facts.books
+        receipts = [
+            (receipt.company, receipt_id)
+            for receipt_id in books.changed_receipts
+            if (receipt := books.receipts[receipt_id]).kind == "cash"
+            # One that is used up by something else loses its suggestions.
+            and (receipt.unapplied or receipt_id not in books.new_receipts)
+        ]
+        customers = {
+            (debt.company, debt.customer)
+            for debt in map(books.receivables.__getitem__, books.new_receivables)
+            if (credit := books.credits.get((debt.company, debt.customer, debt.currency))) and credit.unapplied
+        }
+        accounts = [
+            (receipt.company, account, receipt.customer, "reference", receipt_id)
+            for receipt_id, payer in facts.new_payers.items()
+            if (receipt := books.receipts[receipt_id]).customer is not None
+            and (account := key_of(json.loads(payer).get("account") or ""))
+        ]
+        if accounts:
+            await repository.learn_accounts(tx, accounts)
+        if receipts or customers:
+            await repository.enqueue_matching(tx, receipts=receipts, customers=sorted(customers))
 
     def _needs(self, events: Sequence[Event]) -> Needs:
         needs = Needs()
@@ -210,7 +238,7 @@ class _Telling:
 
 
 @dataclass(slots=True)
-class _Desk:
+class Desk:
     """Decides events one after the other on the books of their batch; touches no database."""
 
     facts: Facts
@@ -221,9 +249,20 @@ class _Desk:
 
     @property
     def books(self) -> Books:
+        """The part of the ledger that is open."""
         return self.facts.books
 
+    def publish(self, tx: Transaction) -> None:
+        """Tell all that was decided."""
+        for telling in self.tellings:
+            tx.publish(telling.payload, sequence=telling.sequence, cause=telling.cause)
+
     def take(self, event: Event) -> Outcome:
+        """Book one event.
+
+        Raises:
+            PaymentsError: it is refused; nothing of it was booked.
+        """
         match event.data:
             case ingress.PaymentReceived() as told:
                 return self._receive(event, told)
@@ -302,7 +341,7 @@ class _Desk:
         _apply(posting, payment_id, shares, rule=BY_REFERENCE)
         self._spread(posting, payment_id, named=shares.keys())
         self._clear_reason(posting, payment_id)
-        self._tell_posted(event.cause, posting.close())
+        self.tell_posted(event.cause, posting.close())
         metrics.count_payment(amount=receipt.amount, applied=self.books.receipts[payment_id].allocated)
         waiting = self.facts.reversals.get((told.company, payment_id))
         if waiting is not None:
@@ -373,7 +412,7 @@ class _Desk:
             ),
             sequence=self.books.receipts[payment_id].version,
         )
-        self._tell_posted(cause, posted)
+        self.tell_posted(cause, posted)
 
     # ------------------------------------------------------------------ documents
 
@@ -395,6 +434,9 @@ class _Desk:
         )
         self.facts.changed_invoices[told.invoice_id] = None
         self.facts.new_names |= {(told.company, reference, told.invoice_id) for reference in references}
+        if told.discount is not None:
+            until_on = told.discount.until_on
+            self.facts.new_discounts[told.invoice_id] = (told.company, told.discount.amount.minor, until_on)
         is_new = not self.books.of_invoice(told.invoice_id)
         kind = "invoice-issued" if is_new else "invoice-changed"
         posting = self.books.posting(
@@ -410,7 +452,7 @@ class _Desk:
                 posting.issue(_receivable(told, instalment))
             elif known.due_on != instalment.due_on:
                 posting.move_due(receivable_id, instalment.due_on)
-        self._tell_posted(event.cause, posting.close())
+        self.tell_posted(event.cause, posting.close())
         if is_new:
             self._apply_waiting(event, told, references)
         return "accepted"
@@ -458,7 +500,7 @@ class _Desk:
                 continue
             _apply(posting, receipt.receipt_id, shares, rule=rule)
             self._clear_reason(posting, receipt.receipt_id)
-            self._tell_posted(_follow_up(event.cause, str(receipt.receipt_id)), posting.close())
+            self.tell_posted(_follow_up(event.cause, str(receipt.receipt_id)), posting.close())
 
     def _cancel(self, event: Event, invoice_id: UUID, cancelled_on: date) -> Outcome:
         known = self.facts.directory.get(invoice_id)
@@ -476,7 +518,7 @@ class _Desk:
             still_open = self.books.receivables[receivable.receivable_id].open
             if still_open:
                 posting.credit(receivable.receivable_id, still_open, kind="cancellation", of=invoice_id)
-        self._tell_posted(event.cause, posting.close())
+        self.tell_posted(event.cause, posting.close())
         return "accepted"
 
     def _credit_note(self, event: Event, told: invoicing.CreditNoteIssued) -> Outcome:
@@ -523,7 +565,7 @@ class _Desk:
                 ),
                 source="ADJUSTMENT:credit_note",
             )
-        self._tell_posted(event.cause, posting.close())
+        self.tell_posted(event.cause, posting.close())
         return "accepted"
 
     # ------------------------------------------------------------------ shared
@@ -535,7 +577,17 @@ class _Desk:
             return
         debts = self.books.open_of(receipt.company, receipt.customer, receipt.currency)
         others = [debt for debt in debts if debt.receivable_id not in named]
-        _apply(posting, receipt_id, share_oldest_first(receipt.unapplied, others), rule=OLDEST_DUE)
+        exact = [debt for debt in others if debt.open == receipt.unapplied]
+        if len(exact) == 1 and not named:
+            posting.allocate(
+                receipt_id,
+                exact[0].receivable_id,
+                receipt.unapplied,
+                rule=EXACT_DEBT,
+                confidence=CONFIDENCE[EXACT_DEBT],
+            )
+        else:
+            _apply(posting, receipt_id, share_oldest_first(receipt.unapplied, others), rule=OLDEST_DUE)
 
     def _clear_reason(self, posting: Posting, receipt_id: UUID) -> None:
         """Nothing stands in the way of a receipt that is applied in full."""
@@ -561,7 +613,8 @@ class _Desk:
     def _tell(self, cause: Cause, payload: Payload, *, sequence: int) -> None:
         self.tellings.append(_Telling(payload, sequence, cause))
 
-    def _tell_posted(self, cause: Cause, posted: Posted) -> None:
+    def tell_posted(self, cause: Cause, posted: Posted) -> None:
+        """Note the events of a posting."""
         for allocation in posted.allocations:
             receivable = self.books.receivables[allocation.receivable_id]
             self._tell(
@@ -574,7 +627,7 @@ class _Desk:
                     customer=Customer(receivable.customer),
                     amount=Money.from_minor(allocation.amount, allocation.currency),
                     rule=allocation.rule,
-                    confidence=_CERTAIN,
+                    confidence=allocation.confidence,
                     effective_on=allocation.effective_on or posted.effective_on,
                     reverses=None if allocation.reverses is None else identifiers.AllocationId(allocation.reverses),
                 ),
@@ -586,6 +639,21 @@ class _Desk:
                 _changed(receivable, posted, recorded_on=self._today(receivable.company)),
                 sequence=receivable.version,
             )
+        given_up = {allocation.receivable_id for allocation in posted.allocations if allocation.written_off}
+        for receivable in posted.receivables:
+            if receivable.receivable_id in given_up:
+                self._tell(
+                    cause,
+                    payments.WrittenOff(
+                        company=Company(receivable.company),
+                        receivable_id=ReceivableId(receivable.receivable_id),
+                        customer=Customer(receivable.customer),
+                        amount=Money.from_minor(receivable.written_off, receivable.currency),
+                        reason=SMALL_BALANCE,
+                        effective_on=max(posted.effective_on, receivable.issued_on),
+                    ),
+                    sequence=receivable.version,
+                )
         for credit in posted.credits:
             self._tell(
                 cause,
