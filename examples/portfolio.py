@@ -215,7 +215,9 @@ class _Story:
                 excess = left + self._step * 1000
                 self._pay(number, excess, due_on + timedelta(days=self._chance.randrange(-2, 9)), debts)
             case "without reference":
-                self._pay(number, left, due_on + timedelta(days=2), debts, reference=None)
+                # The amount alone names an invoice in one instalment; of two instalments it names neither.
+                paid = left if len(debts) == 1 else (left * 3 / 4).quantize(self._step)
+                self._pay(number, paid, due_on + timedelta(days=2), debts, reference=None)
             case _:
                 return
 
@@ -254,7 +256,8 @@ class _Story:
             self._publish(returned_on, "erp.payments", "payment-reversed", f"return-{number}", back, system="bank")
             return
         self._totals.collected += amount
-        self._totals.unapplied += amount if named is None else self._reduce(debts, amount)
+        is_for_a_person = named is None and len(debts) > 1
+        self._totals.unapplied += amount if is_for_a_person else self._reduce(debts, amount)
 
     def _reduce(self, debts: list[_Debt], amount: Decimal) -> Decimal:
         """Lower debts in order of their dates; returns what is left over."""
