@@ -8,9 +8,11 @@ import io
 import json
 from collections import Counter
 from datetime import date, timedelta
+from decimal import Decimal
 from random import Random
 from typing import Any
 
+import openpyxl
 import pytest
 from typer.testing import CliRunner
 
@@ -126,10 +128,24 @@ async def test_the_command_line_says_the_ageing_as_json(command: Any, client: An
     ]
 
 
+async def test_the_sheet_of_the_ageing_says_the_same_and_what_was_asked(client: Any, portfolio: Any) -> None:
+    answered = await client.get("/v1/ageing?company=acme-mx&by=customer&format=xlsx")
+
+    assert "ageing-acme-mx-2027-01-04.xlsx" in answered.headers["content-disposition"]
+    book = openpyxl.load_workbook(io.BytesIO(answered.content))
+    (header, *rows) = book.worksheets[0].iter_rows(values_only=True)
+    asked = (await client.get("/v1/ageing?company=acme-mx&by=customer")).json()["lines"]
+    found = [dict(zip(header, row, strict=True)) for row in rows]
+    assert [(row["customer"], Decimal(str(row["open"]))) for row in found] == [
+        (line["customer"], Decimal(line["open"])) for line in asked
+    ]
+    assert ("by", "customer") in list(book["about"].iter_rows(values_only=True))
+
+
 async def test_the_command_line_writes_a_csv_and_shows_a_table(command: Any, tmp_path: Any) -> None:
     file = tmp_path / "ageing.csv"
 
-    written = await command("ageing", "--company", "acme-mx", "--by", "customer", "--csv", str(file))
+    written = await command("ageing", "--company", "acme-mx", "--by", "customer", "--export", str(file))
     shown = await command("ageing", "--company", "acme-mx")
 
     assert written.exit_code == shown.exit_code == 0
@@ -140,9 +156,11 @@ async def test_the_command_line_writes_a_csv_and_shows_a_table(command: Any, tmp
 async def test_the_command_line_refuses_what_it_does_not_know(command: Any) -> None:
     company = await command("ageing", "--company", "nobody")
     grouping = await command("ageing", "--company", "acme-mx", "--by", "mood")
+    ending = await command("ageing", "--company", "acme-mx", "--export", "ageing.ods")
 
-    assert (company.exit_code, grouping.exit_code) == (2, 2)
+    assert (company.exit_code, grouping.exit_code, ending.exit_code) == (2, 2, 2)
     assert "acme-mx" in company.stderr
+    assert "must end in .csv or .xlsx" in ending.stderr
 
 
 async def test_totals_count_what_was_invoiced_and_collected(command: Any) -> None:

@@ -61,7 +61,7 @@ def router() -> APIRouter:
         )
 
     @router.get("/v1/echo", dependencies=[http.scope("receivables:read")])
-    async def echo(window: PageWindow) -> Page[str]:
+    async def echo(window: PageWindow, company: str | None = None) -> Page[str]:
         values = (
             "a|b ñ", -3, Decimal("1.50"), date(2027, 1, 4), datetime(2027, 1, 4, 1, tzinfo=UTC),
             UUID(int=7),
@@ -123,6 +123,16 @@ async def test_every_kind_of_sort_value_comes_back_as_it_was(client: httpx.Async
 @pytest.mark.parametrize("limit", ["0", "201", "x"])
 async def test_a_limit_out_of_bounds_is_refused(client: httpx.AsyncClient, limit: str) -> None:
     assert (await client.get(f"/payments/v1/receivables?limit={limit}")).status_code == 422
+
+
+async def test_a_misspelt_filter_is_refused_instead_of_answering_with_everything(client: httpx.AsyncClient) -> None:
+    near = await client.get("/payments/v1/receivables?compny=acme")
+    far = await client.get("/payments/v1/receivables?zzz=1")
+
+    assert [near.status_code, far.status_code] == [400, 400]
+    assert near.json()["type"] == "/problems/unknown-parameter"
+    assert "did you mean 'company'?" in near.json()["detail"]
+    assert "it knows company, cursor, limit" in far.json()["detail"]
 
 
 async def test_a_cursor_of_another_list_or_filter_is_refused(client: httpx.AsyncClient) -> None:

@@ -16,6 +16,7 @@ from rich.table import Table
 from cobranza.analytics import gateways, queries
 from cobranza.analytics.domain.ageing import Ageing, Bucket
 from cobranza.analytics.settings import AnalyticsSettings
+from cobranza.chassis import spreadsheets
 from cobranza.chassis.clock import evaluation_date
 from cobranza.chassis.service import command_context
 from cobranza.contracts.money import to_decimal
@@ -33,7 +34,7 @@ def ageing(
     ] = None,
     by: Annotated[str, typer.Option(help="currency or customer.")] = "currency",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
-    csv: Annotated[Path | None, typer.Option(help="Write a CSV file.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Write a file that ends in .csv or .xlsx.")] = None,
 ) -> None:
     """What is open at the end of a day, by value date, in buckets of days past due."""
     if by not in ("currency", "customer"):
@@ -41,12 +42,17 @@ def ageing(
     on, entries = asyncio.run(
         _ageing(company, as_of.date() if as_of is not None else None, by_customer=by == "customer")
     )
-    if csv is not None:
-        csv.write_text(gateways.ageing_as_csv(entries, company=company, as_of=on), encoding="utf-8", newline="")
+    if export is not None:
+        table = gateways.ageing_export(entries, company=company, as_of=on, name=f"ageing-{company}-{on}", by=by)
+        try:
+            file_format = spreadsheets.format_of(export)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--export") from error
+        export.write_bytes(asyncio.run(spreadsheets.content(table, file_format)))
     if as_json:
         lines = [gateways.ageing_as_json(entry) for entry in entries]
         sys.stdout.write(json.dumps({"company": company, "as_of": on.isoformat(), "by": by, "lines": lines}) + "\n")
-    elif csv is None:
+    elif export is None:
         if entries:
             _print_whole(_table(entries, company=company, on=on))
         else:

@@ -1,47 +1,14 @@
-"""Exports: the one function that writes figures for spreadsheet programs."""
+"""Exports: which columns the figures have in a spreadsheet."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import date
-from decimal import Decimal
 from typing import Any, Final
 
 from cobranza.analytics.domain.ageing import Ageing, Bucket
+from cobranza.chassis.spreadsheets import Cell, Export, in_one_part
 from cobranza.contracts.money import to_decimal
-
-BYTE_ORDER_MARK: Final = "\ufeff"
-Cell = str | int | Decimal | date | None
-
-#: A text that begins with one of these is a formula to some spreadsheet program, full-width forms too.
-_FORMULA_STARTS: Final = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
-
-
-def harmless(text: str) -> str:
-    """The text with `'` before it when a spreadsheet program would take it for a formula."""
-    stripped = text.lstrip(" \u3000")
-    return f"'{text}" if text[:1] in _FORMULA_STARTS or stripped[:1] in _FORMULA_STARTS else text
-
-
-def csv_lines(rows: Iterable[Sequence[Cell]]) -> str:
-    """Lines of a CSV document (RFC 4180).
-
-    Numbers and dates are written as they are; texts are made harmless.
-    """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    for row in rows:
-        writer.writerow(
-            [harmless(cell) if isinstance(cell, str) else "" if cell is None else str(cell) for cell in row]
-        )
-    return out.getvalue()
-
-
-def to_csv(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """A CSV document, in UTF-8 with a byte-order mark so that spreadsheet programs read accents."""
-    return BYTE_ORDER_MARK + csv_lines([header]) + csv_lines(rows)
 
 
 def ageing_as_json(entry: Ageing) -> dict[str, Any]:
@@ -66,15 +33,15 @@ def ageing_as_json(entry: Ageing) -> dict[str, Any]:
     }
 
 
-def ageing_as_csv(entries: Iterable[Ageing], *, company: str, as_of: date) -> str:
+def ageing_export(entries: Iterable[Ageing], *, company: str, as_of: date, name: str, **asked: Cell) -> Export:
     """An ageing for a spreadsheet; every line says company, day and currency."""
-    header = [
-        "company", "as_of", "customer", "name", "currency", "open", "overdue", "unapplied", "open_count",
-        *(bucket.value for bucket in Bucket),
-    ]  # fmt: skip
-    return to_csv(
-        header,
-        (
+    return Export(
+        name=name,
+        columns=(
+            "company", "as_of", "customer", "name", "currency", "open", "overdue", "unapplied", "open_count",
+            *(bucket.value for bucket in Bucket),
+        ),
+        parts=in_one_part(
             [
                 company, as_of, entry.customer, entry.name, entry.currency, to_decimal(entry.open, entry.currency),
                 to_decimal(entry.overdue, entry.currency), to_decimal(entry.unapplied, entry.currency),
@@ -82,6 +49,7 @@ def ageing_as_csv(entries: Iterable[Ageing], *, company: str, as_of: date) -> st
             ]
             for entry in entries
         ),
+        about={"company": company, "as_of": as_of, **asked},
     )  # fmt: skip
 
 
@@ -94,6 +62,16 @@ NOTICE_COLUMNS: Final = (
     "company", "on_date", "customer", "name", "purpose", "step", "channel", "state", "reason", "currency", "claimed",
 )  # fmt: skip
 _MINOR: Final = frozenset({"issued", "allocated", "credited", "written_off", "open", "amount", "claimed"})
+
+
+def rows_export(parts: AsyncIterator[Sequence[Any]], columns: Sequence[str], *, name: str, **asked: Cell) -> Export:
+    """Rows of the read model for a spreadsheet."""
+
+    async def lines() -> AsyncIterator[Sequence[Sequence[Cell]]]:
+        async for part in parts:
+            yield [cells(row, columns) for row in part]
+
+    return Export(name=name, columns=columns, parts=lines(), about=asked)
 
 
 def cells(row: Any, columns: Sequence[str]) -> list[Cell]:

@@ -1,27 +1,26 @@
-"""The figures as JSON for programs and as CSV for spreadsheets."""
+"""The figures as JSON for programs, as CSV and XLSX for spreadsheets."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from cobranza.analytics import gateways, queries
 from cobranza.analytics.settings import AnalyticsSettings
+from cobranza.chassis import spreadsheets
 from cobranza.chassis.clock import evaluation_date
 from cobranza.chassis.database import Database
 from cobranza.chassis.http import CurrentPrincipal, Problem, scope
 from cobranza.chassis.pagination import Page, PageWindow
 from cobranza.chassis.service import Context
+from cobranza.chassis.spreadsheets import Export
 from cobranza.contracts.money import to_decimal
-
-_CSV: Final = "text/csv; charset=utf-8"
 
 
 class BucketAnswer(BaseModel):
@@ -90,22 +89,23 @@ def add_routes(routes: APIRouter, context: Context[AnalyticsSettings]) -> None:
         tags=["figures"],
         dependencies=[scope("figures:read")],
         response_model=AgeingAnswer,
-        summary="What is open at the end of a day, in buckets of days past due; JSON or CSV.",
+        summary="What is open at the end of a day, in buckets of days past due; JSON, CSV or XLSX.",
     )
     async def get_ageing(
         company: str,
         principal: CurrentPrincipal,
         as_of: date | None = None,
         by: Literal["currency", "customer"] = "currency",
-        format: Literal["json", "csv"] = "json",  # noqa: A002 - the parameter's published name
+        format: Literal["json", "csv", "xlsx"] = "json",  # noqa: A002 - the parameter's published name
     ) -> Response | AgeingAnswer:
         principal.require_company(company)
         on = as_of or today(company)
         async with context.database.reading() as connection:
             query = queries.ageing_by_customer if by == "customer" else queries.ageing
             entries = await query(connection, company=company, as_of=on)
-        if format == "csv":
-            return csv_answer(gateways.ageing_as_csv(entries, company=company, as_of=on), f"ageing-{company}-{on}")
+        if format != "json":
+            export = gateways.ageing_export(entries, company=company, as_of=on, name=f"ageing-{company}-{on}", by=by)
+            return await spreadsheets.answer(export, format)
         lines = [AgeingLine.model_validate(gateways.ageing_as_json(entry)) for entry in entries]
         return AgeingAnswer(company=company, as_of=on, by=by, lines=lines)
 
@@ -115,7 +115,7 @@ def add_routes(routes: APIRouter, context: Context[AnalyticsSettings]) -> None:
         tags=["figures"],
         dependencies=[scope("figures:read")],
         response_model=Page[ReceivableAnswer],
-        summary="Receivables by due date; JSON by pages, or all of them as CSV.",
+        summary="Receivables by due date; JSON by pages, or all of them as CSV or XLSX.",
     )
     async def list_receivables(
         window: PageWindow,
@@ -124,13 +124,14 @@ def add_routes(routes: APIRouter, context: Context[AnalyticsSettings]) -> None:
         customer: Annotated[str | None, Query(max_length=64)] = None,
         currency: Annotated[str | None, Query(max_length=3)] = None,
         state: Literal["open", "all"] = "open",
-        format: Literal["json", "csv"] = "json",  # noqa: A002 - the parameter's published name
+        format: Literal["json", "csv", "xlsx"] = "json",  # noqa: A002 - the parameter's published name
     ) -> Response | Page[ReceivableAnswer]:
         principal.require_company(company)
-        if format == "csv":
-            return receivables_as_csv(
+        if format != "json":
+            export = receivables_export(
                 context.database, company=company, customer=customer, currency=currency, only_open=state == "open"
             )
+            return await spreadsheets.answer(export, format)
         async with context.database.reading() as connection:
             rows = await queries.receivables(
                 connection, window, company=company, customer=customer, currency=currency, only_open=state == "open"
@@ -138,30 +139,27 @@ def add_routes(routes: APIRouter, context: Context[AnalyticsSettings]) -> None:
         return window.page(rows, key=lambda row: (row.due_on, row.receivable_id), item=_receivable)
 
 
-def csv_answer(content: str | AsyncIterator[str], name: str) -> Response:
-    """A CSV document to keep, as a whole or as it comes from the database."""
-    kept = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
-    if isinstance(content, str):
-        return Response(content, media_type=_CSV, headers=kept)
-    return StreamingResponse(content, media_type=_CSV, headers=kept)
-
-
-def receivables_as_csv(
+def receivables_export(
     database: Database, *, company: str, customer: str | None, currency: str | None, only_open: bool
-) -> Response:
+) -> Export:
     """Receivables to the last, without holding them all in memory."""
 
-    async def lines() -> AsyncIterator[str]:
-        columns = gateways.RECEIVABLE_COLUMNS
-        yield gateways.to_csv(columns, ())
+    async def parts() -> AsyncIterator[Sequence[Any]]:
         async with database.reading() as connection:
-            parts = queries.all_receivables(
+            async for part in queries.all_receivables(
                 connection, company=company, customer=customer, currency=currency, only_open=only_open
-            )
-            async for part in parts:
-                yield gateways.csv_lines(gateways.cells(row, columns) for row in part)
+            ):
+                yield part
 
-    return csv_answer(lines(), f"receivables-{company}")
+    return gateways.rows_export(
+        parts(),
+        gateways.RECEIVABLE_COLUMNS,
+        name=f"receivables-{company}",
+        company=company,
+        customer=customer,
+        currency=currency,
+        state="open" if only_open else "all",
+    )
 
 
 def _receivable(row: Any) -> ReceivableAnswer:

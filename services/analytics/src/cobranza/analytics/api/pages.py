@@ -13,16 +13,17 @@ from fastapi.responses import HTMLResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from cobranza.analytics import gateways, queries
-from cobranza.analytics.api.figures import csv_answer, receivables_as_csv
+from cobranza.analytics.api.figures import receivables_export
 from cobranza.analytics.api.live import Live, Seen, freshness_of
 from cobranza.analytics.domain import ageing
 from cobranza.analytics.domain.ageing import Ageing, Bucket, Show
 from cobranza.analytics.settings import AnalyticsSettings
-from cobranza.chassis import clock, page
+from cobranza.chassis import clock, page, spreadsheets
 from cobranza.chassis.clock import evaluation_date
 from cobranza.chassis.http import Problem, scope
 from cobranza.chassis.pagination import PageWindow
 from cobranza.chassis.service import Context
+from cobranza.chassis.spreadsheets import in_one_part
 from cobranza.contracts.identifiers import NO_CUSTOMER
 from cobranza.contracts.money import to_decimal
 
@@ -33,7 +34,7 @@ _TIME_LINE_ROWS: Final = 100
 _CUSTOMERS_PER_PAGE: Final = 50
 _MOST_EXPORTED: Final = 100_000
 
-Format = Literal["html", "csv"]
+Format = Literal["html", "csv", "xlsx"]
 Words = Annotated[str, Query(max_length=100)]
 NoticeState = Literal["", "sent", "delivered", "failed", "suppressed"]
 
@@ -176,11 +177,18 @@ def _add_portfolio(routes: APIRouter, context: Context[AnalyticsSettings]) -> No
             every = await queries.ageing_by_customer(connection, company=company.company, as_of=on, currency=currency)
             reached = await queries.progress(connection)
         entries = ageing.chosen(every, show=show, bucket=bucket or None, words=q)
-        if format == "csv":
-            return csv_answer(
-                gateways.ageing_as_csv(entries, company=company.company, as_of=on),
-                f"portfolio-{company.company}-{currency}-{on}",
+        if format != "html":
+            export = gateways.ageing_export(
+                entries,
+                company=company.company,
+                as_of=on,
+                name=f"portfolio-{company.company}-{currency}-{on}",
+                currency=currency,
+                show=show.value,
+                bucket=bucket,
+                words=q,
             )
+            return await spreadsheets.answer(export, format)
         first = (part - 1) * _CUSTOMERS_PER_PAGE
         shown = entries[first : first + _CUSTOMERS_PER_PAGE]
         return PAGES.render(
@@ -216,10 +224,11 @@ def _add_customer(routes: APIRouter, context: Context[AnalyticsSettings]) -> Non
     ) -> Response:
         view = page.view_of(request)
         company = view.require_company()
-        if format == "csv":
-            return receivables_as_csv(
+        if format != "html":
+            export = receivables_export(
                 context.database, company=company.company, customer=code, currency=None, only_open=state == "open"
             )
+            return await spreadsheets.answer(export, format)
         on = _today(context, company.company)
         async with context.database.reading() as connection:
             known = await queries.customer(connection, company=company.company, code=code)
@@ -292,7 +301,7 @@ def _add_rows_of_a_day(routes: APIRouter, context: Context[AnalyticsSettings]) -
         view = page.view_of(request)
         company = view.require_company().company
         day, is_date = _day(on)
-        if format == "csv":
+        if format != "html":
             window = replace(window, after=None, limit=_MOST_EXPORTED)
         async with context.database.reading() as connection:
             rows = await queries.payments(
@@ -300,10 +309,17 @@ def _add_rows_of_a_day(routes: APIRouter, context: Context[AnalyticsSettings]) -
             )
             totals = await queries.collected_on(connection, company=company, on=day) if day is not None else []
             reached = await queries.progress(connection)
-        if format == "csv":
-            columns = gateways.PAYMENT_COLUMNS
-            lines = gateways.to_csv(columns, (gateways.cells(row, columns) for row in rows))
-            return csv_answer(lines, f"payments-{company}-{view.currency}-{day or 'all'}")
+        if format != "html":
+            export = gateways.rows_export(
+                in_one_part(rows),
+                gateways.PAYMENT_COLUMNS,
+                name=f"payments-{company}-{view.currency}-{day or 'all'}",
+                company=company,
+                currency=view.currency,
+                on=day,
+                customer=customer,
+            )
+            return await spreadsheets.answer(export, format)
         listed = window.page(rows, key=lambda row: (row.value_on, row.payment_id), item=lambda row: row.payment_id)
         of_currency = next((one for one in totals if one.currency == view.currency), None)
         return PAGES.render(
@@ -333,16 +349,22 @@ def _add_rows_of_a_day(routes: APIRouter, context: Context[AnalyticsSettings]) -
         view = page.view_of(request)
         company = view.require_company().company
         day, is_date = _day(on)
-        if format == "csv":
+        if format != "html":
             window = replace(window, after=None, limit=_MOST_EXPORTED)
         async with context.database.reading() as connection:
             rows = await queries.notices(connection, window, company=company, on=day, state=state or None)
             counts = await queries.notices_on(connection, company=company, on=day) if day is not None else {}
             reached = await queries.progress(connection)
-        if format == "csv":
-            columns = gateways.NOTICE_COLUMNS
-            lines = gateways.to_csv(columns, (gateways.cells(row, columns) for row in rows))
-            return csv_answer(lines, f"notices-{company}-{day or 'all'}")
+        if format != "html":
+            export = gateways.rows_export(
+                in_one_part(rows),
+                gateways.NOTICE_COLUMNS,
+                name=f"notices-{company}-{day or 'all'}",
+                company=company,
+                on=day,
+                state=state,
+            )
+            return await spreadsheets.answer(export, format)
         listed = window.page(rows, key=lambda row: (row.on_date, row.notice_id), item=lambda row: row.notice_id)
         return PAGES.render(
             request,

@@ -1,5 +1,6 @@
 """Builds the HTTP application: one service, or all of them in one process, under their prefixes."""
 
+import difflib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -41,6 +42,25 @@ def _allow_bulk() -> None:
 BULK: Any = Depends(_allow_bulk)
 
 
+async def _only_known_parameters(request: Request) -> None:
+    """A misspelt filter must not answer with everything.
+
+    Raises:
+        Problem: `unknown-parameter`, with the names that are known.
+    """
+    known: frozenset[str] | None = request.app.state.parameters.get(id(request.scope["route"]))
+    if known is None:
+        return
+    for name in request.query_params:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise Problem(
+                "unknown-parameter",
+                detail=f"{name!r} is not a parameter of this address"
+                + (f"; did you mean {near[0]!r}?" if near else f"; it knows {', '.join(sorted(known)) or 'none'}"),
+            )
+
+
 def create_app(
     routers: Mapping[str, APIRouter],
     *,
@@ -71,7 +91,7 @@ def create_app(
     app.state.cursor_secret = cursor_secret or secrets.token_bytes(32)
     for service, router in routers.items():
         _require_scopes(service, router)
-        app.include_router(router, prefix=f"/{service}")
+        app.include_router(router, prefix=f"/{service}", dependencies=[Depends(_only_known_parameters)])
         _describe(app, service, router)
     _add_own_routes(app, problems.with_services(routers))
 
@@ -81,6 +101,11 @@ def create_app(
     app.add_exception_handler(RequestValidationError, answer)
     app.add_exception_handler(StarletteHTTPException, answer)
     routes = {id(route.original_route): _facts(route) for route in iter_route_contexts(app.routes)}
+    app.state.parameters = {
+        id(route.original_route): _parameters(route)
+        for route in iter_route_contexts(app.routes)
+        if any((route.path or "").startswith(f"/{service}/v") for service in routers)
+    }
     app.add_middleware(Guarded, access=access, routes=routes)
     app.add_middleware(Observed, routes=routes)
     return app
@@ -171,13 +196,22 @@ def _scopes(route: RouteContext) -> Iterator[str]:
 
 def _calls(route: RouteContext) -> Iterator[object]:
     """Everything a route depends on, at any depth."""
+    return (dependant.call for dependant in _dependants(route))
+
+
+def _dependants(route: RouteContext) -> Iterator[Dependant]:
     if not isinstance(route.original_route, APIRoute):
         return
     waiting: list[Dependant] = [route.dependant]
     while waiting:
         dependant = waiting.pop()
-        yield dependant.call
+        yield dependant
         waiting.extend(dependant.dependencies)
+
+
+def _parameters(route: RouteContext) -> frozenset[str]:
+    """The names that may stand after the `?` of a route's address."""
+    return frozenset(field.alias for dependant in _dependants(route) for field in dependant.query_params)
 
 
 def _facts(route: RouteContext) -> RouteFacts:

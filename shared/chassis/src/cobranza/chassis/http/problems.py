@@ -68,6 +68,13 @@ CATALOGUE: Mapping[str, ProblemType] = {
             remedy="Start again from the first page.",
         ),
         ProblemType(
+            name="unknown-parameter",
+            status=400,
+            title="The address has a parameter that this list does not know",
+            meaning="A filter that is misspelt would be ignored and the answer would be of everything.",
+            remedy="Take it away, or use one of those that the detail names.",
+        ),
+        ProblemType(
             name="idempotency-key-missing",
             status=400,
             title="An Idempotency-Key is required",
