@@ -140,9 +140,13 @@ async def test_a_statement_shows_balances_and_movements(ledger: Any, make: Any, 
     answer = await client.get("/v1/customers/C1/statement", params={"company": "acme-mx"})
     body = answer.json()
     assert body["balances"] == [
-        {"open": {"amount": "5.00", "currency": "MXN"}, "unapplied": {"amount": "10.00", "currency": "MXN"}}
+        {
+            "opening": {"amount": "0.00", "currency": "MXN"},
+            "open": {"amount": "5.00", "currency": "MXN"},
+            "unapplied": {"amount": "10.00", "currency": "MXN"},
+        }
     ]
-    assert [(m["kind"], m["amount"]["amount"]) for m in body["movements"]][:1] == [("payment-allocated", "-60.00")]
+    assert [(m["kind"], m["amount"]["amount"]) for m in body["movements"]][-1:] == [("payment-allocated", "-60.00")]
     nobody = await client.get("/v1/customers/C9/statement", params={"company": "acme-mx"})
     assert nobody.status_code == 404
 

@@ -2,32 +2,170 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Date,
+    Select,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    not_,
+    select,
+    text,
+    true,
+    union_all,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.selectable import LateralFromClause
 
 from cobranza.chassis.pagination import Keyset, Window
-from cobranza.payments.tables import bank_import, bank_line, bank_mapping, receipt, receivable
+from cobranza.payments.tables import (
+    allocation,
+    bank_import,
+    bank_line,
+    bank_mapping,
+    journal_entry,
+    journal_line,
+    receipt,
+    receivable,
+)
 
 BY_DUE = Keyset((receivable.c.due_on, "asc"), (receivable.c.receivable_id, "asc"))
 BY_CHECK = Keyset((bank_import.c.checked_at, "desc"), (bank_import.c.import_id, "desc"))
 BY_POSITION = Keyset((bank_line.c.position, "asc"))
+#: Accounts that money and credit notes come from and go back to.
+SOURCES: Final = ("CASH", "ADJUSTMENT:credit_note")
+_ROWS_AT_A_TIME: Final = 1000
 BY_VALUE = Keyset((receipt.c.value_on, "desc"), (receipt.c.receipt_id, "asc"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsOf:
+    """The day at whose end the ledger is read.
+
+    By `value`, what took effect until `on` counts, whenever it was told; by `record`, what was booked
+    before `ends_at`, whatever day it takes effect on.
+    """
+
+    on: date
+    by: Literal["value", "record"]
+    ends_at: datetime
+
+    def counts(self, effective_on: ColumnElement[date], booked_at: ColumnElement[datetime]) -> ColumnElement[bool]:
+        """The condition that something belongs to what is read."""
+        return effective_on <= self.on if self.by == "value" else booked_at < self.ends_at
+
+
+class ReceivableFilter(NamedTuple):
+    """Which receivables; None: any."""
+
+    customer: str | None = None
+    currency: str | None = None
+    kind: str | None = None
+    number: str | None = None
+    invoice_id: UUID | None = None
+    is_open: bool | None = None
+    due_from: date | None = None
+    due_through: date | None = None
+
+
+class ReceiptFilter(NamedTuple):
+    """Which receipts; None: any."""
+
+    customer: str | None = None
+    currency: str | None = None
+    kind: str | None = None
+    external_id: str | None = None
+    is_unapplied: bool | None = None
+    value_from: date | None = None
+    value_through: date | None = None
+
+
 async def receivables(
-    connection: AsyncConnection, window: Window, *, company: str, customer: str | None, is_open: bool | None
+    connection: AsyncConnection, window: Window, *, company: str, which: ReceivableFilter, as_of: AsOf | None
 ) -> list[Any]:
-    """Receivables of a company by due date, one more than the page to see whether another follows."""
-    query = select(receivable).where(receivable.c.company == company)
-    if customer is not None:
-        query = query.where(receivable.c.customer == customer)
-    if is_open is not None:
-        query = query.where(receivable.c.open > 0 if is_open else receivable.c.open == 0)
+    """Receivables of a company by due date, one more than the page to see whether another follows.
+
+    Args:
+        as_of: the amounts as they were; None: as they are. Due dates are today's.
+    """
+    query = _receivables(company, which, as_of)
     return list(await connection.execute(BY_DUE.apply(query, after=window.after, limit=window.limit)))
+
+
+async def all_receivables(
+    connection: AsyncConnection, *, company: str, which: ReceivableFilter, as_of: AsOf | None
+) -> AsyncIterator[Sequence[Any]]:
+    """The same receivables to the last, in parts."""
+    query = _receivables(company, which, as_of).order_by(receivable.c.due_on, receivable.c.receivable_id)
+    rows = await connection.stream(query)
+    async for part in rows.partitions(_ROWS_AT_A_TIME):
+        yield part
+
+
+def _receivables(company: str, which: ReceivableFilter, as_of: AsOf | None) -> Select[Any]:
+    r = receivable.c
+    if as_of is None:
+        query, is_open = select(receivable), r.open > 0
+    else:
+        amounts = _amounts_of_receivable(as_of)
+        kept = [column for column in r if column.name not in amounts.c]
+        query = select(*kept, *amounts.c).join_from(receivable, amounts, true()).where(amounts.c.issued > 0)
+        is_open = amounts.c.open > 0
+    query = query.where(r.company == company)
+    for column, value in (
+        (r.customer, which.customer),
+        (r.currency, which.currency),
+        (r.kind, which.kind),
+        (r.number, which.number),
+        (r.invoice_id, which.invoice_id),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if which.due_from is not None:
+        query = query.where(r.due_on >= which.due_from)
+    if which.due_through is not None:
+        query = query.where(r.due_on <= which.due_through)
+    return query if which.is_open is None else query.where(is_open if which.is_open else not_(is_open))
+
+
+def _amounts_of_receivable(as_of: AsOf) -> LateralFromClause:
+    """The amounts of a receivable from its journal lines; a debt has none before it was issued."""
+    line, entry = journal_line.c, journal_entry.c
+    issued = func.coalesce(-func.sum(line.amount).filter(line.account == "ADJUSTMENT:issued"), 0)
+    written_off = func.coalesce(func.sum(line.amount).filter(line.account == "ADJUSTMENT:write_off"), 0)
+    adjusted = func.coalesce(func.sum(line.amount).filter(line.account.like("ADJUSTMENT:%")), 0)
+    still_open = func.coalesce(func.sum(line.amount).filter(line.account == "AR"), 0)
+    credited = adjusted + issued - written_off
+    return (
+        select(
+            cast(issued, BigInteger).label("issued"),
+            cast(issued - credited - written_off - still_open, BigInteger).label("allocated"),
+            cast(credited, BigInteger).label("credited"),
+            cast(written_off, BigInteger).label("written_off"),
+            cast(still_open, BigInteger).label("open"),
+        )
+        .join_from(journal_line, journal_entry, line.entry_id == entry.entry_id)
+        .where(
+            line.receivable_id == receivable.c.receivable_id,
+            as_of.counts(_effective_on(entry.effective_on), entry.booked_at),
+        )
+        .lateral("amounts")
+    )
+
+
+def _effective_on(entry_on: ColumnElement[date]) -> ColumnElement[date]:
+    """Money that came before its debt was issued is applied on the day of issue."""
+    return func.greatest(entry_on, receivable.c.issued_on, type_=Date())
 
 
 async def one_receivable(connection: AsyncConnection, *, company: str, receivable_id: UUID) -> Any | None:
@@ -39,48 +177,162 @@ async def one_receivable(connection: AsyncConnection, *, company: str, receivabl
 
 
 async def receipts(
-    connection: AsyncConnection, window: Window, *, company: str, customer: str | None, is_unapplied: bool | None
+    connection: AsyncConnection, window: Window, *, company: str, which: ReceiptFilter, as_of: AsOf | None
 ) -> list[Any]:
     """Receipts of a company, newest value date first, one more than the page."""
-    query = select(receipt).where(receipt.c.company == company)
-    if customer is not None:
-        query = query.where(receipt.c.customer == customer)
-    if is_unapplied is not None:
-        query = query.where(receipt.c.unapplied > 0 if is_unapplied else receipt.c.unapplied == 0)
+    query = _receipts(company, which, as_of)
     return list(await connection.execute(BY_VALUE.apply(query, after=window.after, limit=window.limit)))
 
 
-async def balances(connection: AsyncConnection, *, company: str, customer: str) -> list[Any]:
-    """Open and unapplied of a customer by currency, in minor units."""
-    result = await connection.execute(
-        text(
-            """
-            SELECT currency, sum(open) AS open, sum(unapplied) AS unapplied FROM (
-                SELECT currency, open, 0 AS unapplied FROM receivable WHERE company = :company AND customer = :customer
-                UNION ALL SELECT currency, 0, unapplied FROM credit WHERE company = :company AND customer = :customer) b
-            GROUP BY currency ORDER BY currency
-            """
-        ),
-        {"company": company, "customer": customer},
-    )
-    return list(result)
+async def all_receipts(
+    connection: AsyncConnection, *, company: str, which: ReceiptFilter, as_of: AsOf | None
+) -> AsyncIterator[Sequence[Any]]:
+    """The same receipts to the last, in parts."""
+    query = _receipts(company, which, as_of).order_by(receipt.c.value_on.desc(), receipt.c.receipt_id)
+    rows = await connection.stream(query)
+    async for part in rows.partitions(_ROWS_AT_A_TIME):
+        yield part
 
 
-async def movements(connection: AsyncConnection, *, company: str, customer: str, most: int) -> list[Any]:
-    """The customer's newest movements of debt: debits above zero, credits below, in minor units."""
-    result = await connection.execute(
-        text(
-            """
-            SELECT e.effective_on, e.booked_at, e.kind, l.currency, l.amount, l.receivable_id, r.number
-            FROM receivable r JOIN journal_line l ON l.receivable_id = r.receivable_id AND l.account = 'AR'
-            JOIN journal_entry e ON e.entry_id = l.entry_id
-            WHERE r.company = :company AND r.customer = :customer
-            ORDER BY e.effective_on DESC, e.booked_at DESC, l.entry_id, l.line LIMIT :most
-            """
-        ),
-        {"company": company, "customer": customer, "most": most},
+def _receipts(company: str, which: ReceiptFilter, as_of: AsOf | None) -> Select[Any]:
+    r = receipt.c
+    if as_of is None:
+        query, is_unapplied = select(receipt), r.unapplied > 0
+    else:
+        query, is_unapplied = _receipts_as_of(as_of)
+    query = query.where(r.company == company)
+    for column, value in (
+        (r.customer, which.customer),
+        (r.currency, which.currency),
+        (r.kind, which.kind),
+        (r.external_id, which.external_id),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if which.value_from is not None:
+        query = query.where(r.value_on >= which.value_from)
+    if which.value_through is not None:
+        query = query.where(r.value_on <= which.value_through)
+    return (
+        query if which.is_unapplied is None else query.where(is_unapplied if which.is_unapplied else not_(is_unapplied))
     )
-    return list(result)
+
+
+def _receipts_as_of(as_of: AsOf) -> tuple[Select[Any], ColumnElement[bool]]:
+    """Receipts with their amounts as they were, and the condition that some of it was unapplied."""
+    line, entry, applied = journal_line.c, journal_entry.c, allocation.c
+    came = entry.kind.in_(("payment-received", "credit-note-issued"))
+    amount = func.coalesce(func.sum(line.amount).filter(came), 0)
+    refunded = func.coalesce(-func.sum(line.amount).filter(entry.kind == "payment-refunded"), 0)
+    reversed_ = func.coalesce(-func.sum(line.amount).filter(entry.kind == "payment-reversed"), 0)
+    moved = (
+        select(
+            cast(amount, BigInteger).label("amount"),
+            cast(refunded, BigInteger).label("refunded"),
+            cast(reversed_, BigInteger).label("reversed"),
+        )
+        .join_from(journal_line, journal_entry, line.entry_id == entry.entry_id)
+        .where(
+            line.receipt_id == receipt.c.receipt_id,
+            line.account.in_(SOURCES),
+            as_of.counts(entry.effective_on, entry.booked_at),
+        )
+        .lateral("moved")
+    )
+    used = (
+        select(cast(func.coalesce(func.sum(applied.amount), 0), BigInteger).label("allocated"))
+        .join_from(
+            allocation,
+            journal_entry,
+            and_(
+                entry.cause_event_id == applied.cause_event_id,
+                entry.kind == case((applied.amount > 0, "payment-allocated"), else_="allocation-undone"),
+            ),
+        )
+        .join(
+            receivable,
+            and_(receivable.c.company == applied.company, receivable.c.receivable_id == applied.receivable_id),
+        )
+        .where(
+            applied.company == receipt.c.company,
+            applied.receipt_id == receipt.c.receipt_id,
+            as_of.counts(_effective_on(entry.effective_on), entry.booked_at),
+        )
+        .correlate(receipt)
+        .lateral("used")
+    )
+    rest = moved.c.amount - used.c.allocated - moved.c.refunded - moved.c.reversed
+    changing = {"amount", "allocated", "refunded", "reversed", "unapplied"}
+    query = (
+        select(
+            *(column for column in receipt.c if column.name not in changing),
+            *moved.c,
+            *used.c,
+            rest.label("unapplied"),
+        )
+        .join_from(receipt, moved, true())
+        .join(used, true())
+        .where(moved.c.amount > 0)
+    )
+    return query, rest > 0
+
+
+async def balances(
+    connection: AsyncConnection, *, company: str, customer: str, as_of: AsOf | None
+) -> dict[str, tuple[int, int]]:
+    """Open and unapplied of a customer by currency, in minor units; only currencies it ever had."""
+    debts = _receivables(company, ReceivableFilter(customer=customer), as_of).subquery()
+    money = _receipts(company, ReceiptFilter(customer=customer), as_of).subquery()
+    both = union_all(
+        select(debts.c.currency, debts.c.open, literal(0).label("unapplied")),
+        select(money.c.currency, literal(0), money.c.unapplied),
+    ).subquery()
+    rows = await connection.execute(
+        select(both.c.currency, func.sum(both.c.open), func.sum(both.c.unapplied))
+        .group_by(both.c.currency)
+        .order_by(both.c.currency)
+    )
+    return {currency: (int(still_open), int(unapplied)) for currency, still_open, unapplied in rows}
+
+
+async def movements(
+    connection: AsyncConnection,
+    *,
+    company: str,
+    customer: str,
+    as_of: AsOf | None,
+    since: date | None,
+    most: int | None,
+) -> list[Any]:
+    """A customer's movements of debt, oldest first: debits above zero, credits below, in minor units.
+
+    Each carries the `balance` after it in its currency.
+
+    Args:
+        since: only those that take effect on this day or later; their balances count all before them.
+        most: only the newest so many; None: all.
+    """
+    line, entry, debt = journal_line.c, journal_entry.c, receivable.c
+    effective_on = _effective_on(entry.effective_on).label("effective_on")
+    in_order = (entry.booked_at, effective_on) if as_of and as_of.by == "record" else (effective_on, entry.booked_at)
+    order = (*in_order, line.entry_id, line.line)
+    query = (
+        select(
+            effective_on, entry.booked_at, entry.kind, line.currency, line.amount, line.receivable_id, debt.number,
+            debt.instalment, func.row_number().over(order_by=order).label("place"),
+            func.sum(line.amount).over(partition_by=line.currency, order_by=order).label("balance"),
+        )
+        .join_from(receivable, journal_line, and_(line.receivable_id == debt.receivable_id, line.account == "AR"))
+        .join(journal_entry, entry.entry_id == line.entry_id)
+        .where(debt.company == company, debt.customer == customer)
+    )  # fmt: skip
+    if as_of is not None:
+        query = query.where(as_of.counts(_effective_on(entry.effective_on), entry.booked_at))
+    moved = query.subquery("moved")
+    newest = select(moved).order_by(moved.c.place.desc()).limit(most)
+    if since is not None:
+        newest = newest.where(moved.c.effective_on >= since)
+    return list(reversed(list(await connection.execute(newest))))
 
 
 async def totals(connection: AsyncConnection) -> list[Any]:
