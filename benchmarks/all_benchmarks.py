@@ -18,6 +18,7 @@ import evaluation
 import payments
 import relay
 import running
+import statements
 from figures import Figure, WrongTotalsError, describe, say
 
 from cobranza.chassis.local.faults import LocalModeError
@@ -37,6 +38,12 @@ async def _ageing(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
     return await ageing.measure(directory, receivables=20_000 if quick else 1_000_000, rounds=1 if quick else 7)
 
 
+async def _statements(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
+    return await statements.measure(
+        directory, receivables=20_000 if quick else 1_000_000, statements=50 if quick else 500
+    )
+
+
 async def _running(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
     rounds, http_seconds, stream_seconds = (1, 2, 3) if quick else (3, 10, 20)
     return await running.measure(directory, rounds=rounds, http_seconds=http_seconds, stream_seconds=stream_seconds)
@@ -50,6 +57,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "payments": _payments,
     "relay": _relay,
     "ageing": _ageing,
+    "statements": _statements,
     "evaluation": _evaluation,
     "running": _running,
 }

@@ -79,6 +79,7 @@ receivable = Table(
     Index("receivable_open_of_customer", "company", "customer", postgresql_where=text("open > 0")),
     Index("receivable_by_invoice", "company", "invoice_id"),
     Index("receivable_by_due", "company", "due_on", "receivable_id"),
+    Index("receivable_of_customer", "company", "customer", "due_on", "receivable_id"),
 )
 
 receipt = Table(
@@ -117,6 +118,7 @@ receipt = Table(
     CheckConstraint("unapplied >= 0", name="receipt_unapplied"),
     Index("receipt_unapplied_of_customer", "company", "customer", postgresql_where=text("unapplied > 0")),
     Index("receipt_by_value", "company", text("value_on DESC"), "receipt_id"),
+    Index("receipt_of_customer", "company", "customer", text("value_on DESC"), "receipt_id"),
 )
 
 allocation = Table(
@@ -175,6 +177,12 @@ journal_line = Table(
     PrimaryKeyConstraint("entry_id", "line"),
     CheckConstraint("amount <> 0", name="journal_line_amount"),
     Index("journal_line_of_receivable", "receivable_id", postgresql_where=text("receivable_id IS NOT NULL")),
+    # Where a receipt's money came from and went, without its applications.
+    Index(
+        "journal_line_of_receipt",
+        "receipt_id",
+        postgresql_where=text("account IN ('CASH', 'ADJUSTMENT:credit_note') AND receipt_id IS NOT NULL"),
+    ),
 )
 
 # What is unapplied of a customer in one currency; `-` stands for money whose payer is not known.
