@@ -46,6 +46,18 @@ CATALOGUE: Final = Catalogue(
             meaning="Business seconds since the end of the last day through which cash is known.",
             labels={"company": 20},
         ),
+        Metric(
+            name="control_totals_total",
+            kind="counter",
+            meaning="Verdicts told on the ERPs' control totals.",
+            labels={"outcome": 3},
+        ),
+        Metric(
+            name="control_total_in_doubt",
+            kind="gauge",
+            meaning="1 while the last control total of a company and currency differs or is missing, 0 when it matched.",
+            labels={"company": 20, "currency": 10},
+        ),
     )
 )
 APPLIED: Final = CATALOGUE.counter("payments_applied_total")
@@ -54,6 +66,8 @@ PERMITS: Final = CATALOGUE.counter("permits_total")
 OPEN: Final = CATALOGUE.gauge("ledger_open_amount")
 UNAPPLIED: Final = CATALOGUE.gauge("ledger_unapplied_amount")
 WATERMARK_AGE: Final = CATALOGUE.gauge("cash_watermark_age_seconds")
+CONTROL_TOTALS: Final = CATALOGUE.counter("control_totals_total")
+CONTROL_IN_DOUBT: Final = CATALOGUE.gauge("control_total_in_doubt")
 
 
 def count_payment(*, amount: int, applied: int) -> None:

@@ -6,15 +6,26 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import Select, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cobranza.chassis.pagination import Keyset, Window
-from cobranza.payments.tables import bank_import, bank_line, bank_mapping, receipt, receivable
+from cobranza.payments.tables import (
+    bank_import,
+    bank_line,
+    bank_mapping,
+    control_total,
+    control_total_difference,
+    control_total_part,
+    receipt,
+    receivable,
+)
 
 BY_DUE = Keyset((receivable.c.due_on, "asc"), (receivable.c.receivable_id, "asc"))
 BY_CHECK = Keyset((bank_import.c.checked_at, "desc"), (bank_import.c.import_id, "desc"))
 BY_POSITION = Keyset((bank_line.c.position, "asc"))
+BY_DAY = Keyset((control_total.c.total_on, "desc"), (control_total.c.arrived, "desc"))
+BY_SIZE = Keyset((control_total_difference.c.distance, "desc"), (control_total_difference.c.customer, "asc"))
 BY_VALUE = Keyset((receipt.c.value_on, "desc"), (receipt.c.receipt_id, "asc"))
 
 
@@ -163,5 +174,53 @@ async def bank_mappings(connection: AsyncConnection, *, company: str) -> list[An
     """The saved mappings of a company by name."""
     result = await connection.execute(
         select(bank_mapping).where(bank_mapping.c.company == company).order_by(bank_mapping.c.name)
+    )
+    return list(result)
+
+
+async def control_totals(
+    connection: AsyncConnection, window: Window, *, company: str, currency: str | None, verdict: str | None
+) -> list[Any]:
+    """Runs of control totals of a company, newest day first, one more than the page."""
+    query = _control_totals(company)
+    if currency is not None:
+        query = query.where(control_total.c.currency == currency)
+    if verdict is not None:
+        query = query.where(control_total.c.verdict == verdict)
+    return list(await connection.execute(BY_DAY.apply(query, after=window.after, limit=window.limit)))
+
+
+async def one_control_total(connection: AsyncConnection, *, company: str, control_total_id: UUID) -> Any | None:
+    """One run of a control total, or None."""
+    query = _control_totals(company).where(control_total.c.control_total_id == control_total_id)
+    return (await connection.execute(query)).one_or_none()
+
+
+def _control_totals(company: str) -> Select[Any]:
+    received = (
+        select(func.count())
+        .where(control_total_part.c.control_total_id == control_total.c.control_total_id)
+        .scalar_subquery()
+    )
+    return select(control_total, received.label("parts_received")).where(control_total.c.company == company)
+
+
+async def control_differences(connection: AsyncConnection, window: Window, *, control_total_id: UUID) -> list[Any]:
+    """Customers of a run that differ, the largest difference first, one more than the page."""
+    query = select(control_total_difference).where(control_total_difference.c.control_total_id == control_total_id)
+    return list(await connection.execute(BY_SIZE.apply(query, after=window.after, limit=window.limit)))
+
+
+async def control_standings(connection: AsyncConnection, company: str | None = None) -> list[Any]:
+    """What the last control totals came to, by company and currency."""
+    result = await connection.execute(
+        text(
+            """
+            SELECT company, currency, standing FROM control_standing
+            WHERE standing IS NOT NULL AND (CAST(:company AS text) IS NULL OR company = :company)
+            ORDER BY company, currency
+            """
+        ),
+        {"company": company},
     )
     return list(result)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, time, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time, timedelta
 from typing import Final
 
 from cobranza.chassis.logs import logger
 from cobranza.chassis.metrics import CompanyLabel
 from cobranza.chassis.service import Context, Job
+from cobranza.chassis.timers import Handler
 from cobranza.contracts.money import to_decimal
 from cobranza.payments import metrics, queries
 from cobranza.payments.invariants import LEDGER, STOPPING
 from cobranza.payments.settings import PaymentsSettings
-from cobranza.payments.use_cases import Importer, Matcher, check_ledger
+from cobranza.payments.use_cases import COMPARE, Expectation, Importer, Matcher, check_ledger, compare_run
 
 _CHECK_EVERY_SECONDS: Final = 600.0
 _GAUGE_EVERY_SECONDS: Final = 10.0
 _RESUME_EVERY_SECONDS: Final = 10.0
 _MATCH_EVERY_SECONDS: Final = 1.0
+_EXPECT_EVERY_SECONDS: Final = 30.0
+
+
+def timers(_: Context[PaymentsSettings]) -> Mapping[str, Handler]:
+    """Control totals are compared when their run is here."""
+    return {COMPARE: compare_run}
 
 
 def jobs(context: Context[PaymentsSettings]) -> Sequence[Job]:
@@ -39,6 +46,7 @@ def jobs(context: Context[PaymentsSettings]) -> Sequence[Job]:
         async with context.database.reading() as connection:
             totals = await queries.totals(connection)
             watermarks = await queries.watermarks(connection)
+            standings = await queries.control_standings(connection)
         for gauge_ in (metrics.OPEN, metrics.UNAPPLIED):
             gauge_.clear()
         for row in totals:
@@ -46,6 +54,8 @@ def jobs(context: Context[PaymentsSettings]) -> Sequence[Job]:
             metrics.UNAPPLIED.labels(label(row.company), row.currency).inc(
                 float(to_decimal(int(row.unapplied), row.currency))
             )
+        for row in standings:
+            metrics.CONTROL_IN_DOUBT.labels(label(row.company), row.currency).set(row.standing != "matched")
         now = context.clock.now()
         for row in watermarks:
             profile = context.companies.get(row.company)
@@ -54,9 +64,25 @@ def jobs(context: Context[PaymentsSettings]) -> Sequence[Job]:
                 metrics.WATERMARK_AGE.labels(label(row.company)).set((now - end).total_seconds())
         return False
 
+    looked_for: dict[str, date] = {}
+
+    async def expect() -> bool:
+        for profile in context.companies:
+            if profile.control_totals != "daily":
+                continue
+            expectation = Expectation(profile, context.settings.evaluation_hour)
+            day = expectation.day(context.clock.now())
+            # One look a day: whatever is owed in a currency later that day is the next day's total to count.
+            if looked_for.get(profile.company) != day:
+                async with context.database.transaction() as tx:
+                    await expectation.look(tx)
+                looked_for[profile.company] = day
+        return False
+
     return (
         Job("check-ledger", _CHECK_EVERY_SECONDS, check, one_at_a_time=True),
         Job("resume-bank-imports", _RESUME_EVERY_SECONDS, importer.resume, one_at_a_time=True),
         Job("match-receipts", _MATCH_EVERY_SECONDS, matcher.run, one_at_a_time=True),
+        Job("expect-control-totals", _EXPECT_EVERY_SECONDS, expect, one_at_a_time=True),
         Job("gauge-ledger", _GAUGE_EVERY_SECONDS, gauge, one_at_a_time=True),
     )

@@ -277,20 +277,6 @@ cash_feed = Table(
     PrimaryKeyConstraint("company", "feed"),
 )
 
-control_total = Table(
-    "control_total",
-    metadata,
-    Column("company", Text),
-    Column("currency", CHAR(3)),
-    Column("total_on", Date),
-    Column("system", Text),
-    Column("told", JSONB, nullable=False),
-    # Null until it was compared with the ledger.
-    Column("verdict", Text),
-    PrimaryKeyConstraint("company", "currency", "total_on", "system"),
-    CheckConstraint("verdict IN ('matched', 'mismatch', 'missing')", name="control_total_verdict"),
-)
-
 fiscal_receipt_answer = Table(
     "fiscal_receipt_answer",
     metadata,
@@ -530,6 +516,77 @@ match_action = Table(
     _booked_at("done_at"),
     CheckConstraint("verb IN ('accept', 'reject', 'apply', 'move', 'undo')", name="match_action_verb"),
     Index("match_action_of_receipt", "company", "receipt_id"),
+)
+
+# ------------------------------------------------------------------ control totals
+
+# One run of the ERP's total of a day; without parts it is one that did not come.
+control_total = Table(
+    "control_total",
+    metadata,
+    Column("control_total_id", UUID, primary_key=True),
+    Column("company", Text, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("system", Text, nullable=False),
+    Column("total_on", Date, nullable=False),
+    Column("run_id", Text),
+    Column("parts", Integer, nullable=False),
+    Column("stated_count", Integer),
+    Column("stated_total", BigInteger),
+    Column("arrived", BigInteger, Identity(always=True), nullable=False),
+    Column("first_at", DateTime(timezone=True), nullable=False),
+    # Null until it was compared with the ledger.
+    Column("verdict", Text),
+    Column("found_count", Integer),
+    Column("found_total", BigInteger),
+    Column("differing", Integer),
+    Column("checked_at", DateTime(timezone=True)),
+    CheckConstraint("verdict IN ('matched', 'mismatch', 'missing')", name="control_total_verdict"),
+    CheckConstraint("(parts = 0) = (stated_total IS NULL)", name="control_total_stated"),
+    CheckConstraint("(verdict IS NULL) = (checked_at IS NULL)", name="control_total_checked"),
+    Index("control_total_by_day", "company", text("total_on DESC"), text("arrived DESC")),
+)
+
+control_total_part = Table(
+    "control_total_part",
+    metadata,
+    Column("control_total_id", UUID, ForeignKey("control_total.control_total_id")),
+    Column("part", Integer),
+    Column("told", JSONB, nullable=False),
+    PrimaryKeyConstraint("control_total_id", "part"),
+)
+
+control_total_customer = Table(
+    "control_total_customer",
+    metadata,
+    Column("control_total_id", UUID, ForeignKey("control_total.control_total_id")),
+    Column("customer", Text),
+    Column("stated", BigInteger, nullable=False),
+    PrimaryKeyConstraint("control_total_id", "customer"),
+)
+
+control_total_difference = Table(
+    "control_total_difference",
+    metadata,
+    Column("control_total_id", UUID, ForeignKey("control_total.control_total_id")),
+    Column("customer", Text),
+    Column("stated", BigInteger, nullable=False),
+    Column("found", BigInteger, nullable=False),
+    Column("distance", BigInteger, Computed("abs(stated - found)", persisted=True)),
+    PrimaryKeyConstraint("control_total_id", "customer"),
+    Index("control_total_difference_by_size", "control_total_id", text("distance DESC"), "customer"),
+)
+
+# The worst of the systems' last verdicts; its row is the lock of all checks of the currency.
+control_standing = Table(
+    "control_standing",
+    metadata,
+    Column("company", Text),
+    Column("currency", CHAR(3)),
+    Column("standing", Text),
+    Column("version", BigInteger, nullable=False),
+    PrimaryKeyConstraint("company", "currency"),
+    CheckConstraint("standing IN ('matched', 'mismatch', 'missing')", name="control_standing_verdict"),
 )
 
 plumbing.attach(metadata)

@@ -24,6 +24,7 @@ from cobranza.contracts.payloads import (
     Currency,
     Customer,
     External,
+    ExternalId,
     Instant,
     Line,
     Ordinal,
@@ -34,6 +35,7 @@ from cobranza.contracts.payloads import (
     ReasonCode,
     Sha256,
     Slug,
+    System,
     Version,
 )
 from cobranza.contracts.reasons import TRANSIENT_PERMIT_REFUSALS
@@ -267,8 +269,11 @@ class CustomerDifference(Part):
     found: NonNegativeMoney
 
 
+ControlVerdict = Literal["matched", "mismatch", "missing"]
+
+
 class ControlTotalChecked(Payload):
-    """The ERP's total of open receivables was compared with the ledger."""
+    """A run of the ERP's totals of open receivables was compared with the ledger, or did not come in time."""
 
     TYPE: ClassVar[str] = "cobranza.payments.control-total-checked.v1"
     AGGREGATE: ClassVar[str] = "control-total"
@@ -276,13 +281,28 @@ class ControlTotalChecked(Payload):
 
     currency: Currency
     total_on: Annotated[date, Field(description="The date the totals are for")]
-    verdict: Literal["matched", "mismatch", "missing"]
+    system: Annotated[System | None, Field(description="Whose invoices the total counts")] = None
+    run_id: ExternalId | None = None
+    verdict: ControlVerdict
+    standing: Annotated[
+        ControlVerdict | None,
+        Field(
+            description="What counts for the company and currency now: the worst of its systems' last verdicts;"
+            " absent: the verdict"
+        ),
+    ] = None
     stated: Annotated[ControlFigures | None, Field(description="Absent when missing")] = None
     found: ControlFigures
     differences: Annotated[
         tuple[CustomerDifference, ...], Field(max_length=100, description="The largest come first")
     ] = ()
+    differing: Annotated[Count | None, Field(description="How many customers differ, also beyond the list")] = None
     checked_at: Instant
+
+    @property
+    def standing_now(self) -> ControlVerdict:
+        """What counts for the company and currency after this check."""
+        return self.standing or self.verdict
 
 
 class FiscalReceiptLine(Part):

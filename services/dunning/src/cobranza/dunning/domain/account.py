@@ -89,7 +89,7 @@ def follow(account: Account, told: Payload, ladder: Ladder | None) -> Account:
         case payments.CashWatermark(feed=None):
             return account.with_facts(cash=CashNeed(told.through_on))
         case payments.ControlTotalChecked():
-            return account.with_facts(control=told.verdict)
+            return account.with_facts(control=told.standing_now)
         case payments.PaymentReceived(customer=None):
             return account.with_facts(unidentified=account.facts.unidentified | {told.amount.minor})
         case invoicing.CustomerChanged():

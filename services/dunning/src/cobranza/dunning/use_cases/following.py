@@ -41,7 +41,7 @@ async def follow_payments(desk: Desk, tx: Transaction, events: Sequence[Event]) 
                     triggers[account_id] = Trigger.of(event)
             case payments.ControlTotalChecked() as told:
                 await repository.save_control(
-                    tx, company=told.company, currency=told.currency, verdict=told.verdict, total_on=told.total_on
+                    tx, company=told.company, currency=told.currency, verdict=told.standing_now, total_on=told.total_on
                 )
                 for account_id in await repository.accounts_waiting(
                     tx, company=told.company, reason=Reason.CONTROL_MISMATCH, currency=told.currency

@@ -6,6 +6,7 @@ PaymentsError
 ├── ReversalConflictError      the payment was already reversed, otherwise
 ├── MixedCurrenciesError       two currencies in one payment, or in one permit request
 ├── ControlTotalConflictError  the control total was accepted with other content
+├── ControlTotalRefusedError   a control total cannot be compared as it stands
 ├── PermitConflictError        the notice and attempt belong to another request
 ├── WebhookUnknownError        no such account at a payment provider
 ├── WebhookRefusedError        a webhook is not signed as it must be, or not in time
@@ -73,10 +74,16 @@ class MixedCurrenciesError(PaymentsError):
 
 
 class ControlTotalConflictError(PaymentsError):
-    """The control total of that date was accepted with other figures."""
+    """The control total of that date was accepted with other figures; a correction needs a run_id of its own."""
 
     code = "control_total_conflict"
     status = 409
+
+
+class ControlTotalRefusedError(PaymentsError):
+    """A control total is of a day to come, or names a customer twice in one run."""
+
+    code = "control_total_refused"
 
 
 class PermitConflictError(PaymentsError):

@@ -1,6 +1,7 @@
 """What payments does, each in one transaction: load, decide, save, tell."""
 
 from cobranza.payments.use_cases.bookkeeping import Bookkeeper, Outcome
+from cobranza.payments.use_cases.control_totals import COMPARE, Expectation, compare_run
 from cobranza.payments.use_cases.imports import Importer, Report
 from cobranza.payments.use_cases.matching import Matcher, Share, follow_promise
 from cobranza.payments.use_cases.permits import Gatekeeper
@@ -8,7 +9,9 @@ from cobranza.payments.use_cases.stops import follow_stop
 from cobranza.payments.use_cases.verification import check_ledger
 
 __all__ = [
+    "COMPARE",
     "Bookkeeper",
+    "Expectation",
     "Gatekeeper",
     "Importer",
     "Matcher",
@@ -16,6 +19,7 @@ __all__ = [
     "Report",
     "Share",
     "check_ledger",
+    "compare_run",
     "follow_promise",
     "follow_stop",
 ]

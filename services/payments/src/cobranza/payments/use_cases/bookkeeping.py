@@ -29,7 +29,6 @@ from cobranza.payments.domain.allocation import (
     share_oldest_first,
 )
 from cobranza.payments.domain.errors import (
-    ControlTotalConflictError,
     MixedCurrenciesError,
     PaymentConflictError,
     PaymentsError,
@@ -51,6 +50,7 @@ from cobranza.payments.domain.matching import CONFIDENCE, key_of
 from cobranza.payments.domain.matching import R5 as EXACT_DEBT
 from cobranza.payments.domain.references import Invoice, normalised, references_of
 from cobranza.payments.repository import Facts, Naming, Needs, Reversal
+from cobranza.payments.use_cases.control_totals import keep_control_total
 
 Outcome = Literal["accepted", "duplicate"]
 #: Why a rest within the company's tolerance is given up.
@@ -169,6 +169,11 @@ class Bookkeeper:
                     raise TypeError(f"nothing to book: {event.type}")
         return needs
 
+    def _today(self, tx: Transaction, company: str) -> date:
+        profile = self.companies.get(company)
+        assert profile is not None  # events of unknown companies are refused before
+        return tx.now.astimezone(profile.zone).date()
+
     async def _statement(self, tx: Transaction, event: Event) -> Outcome:
         """Accept what an ERP states about its data as a whole, beside the ledger."""
         match event.data:
@@ -191,22 +196,7 @@ class Bookkeeper:
                 _check_currency(
                     told.currency, (told.open_total, *(c.open_total for c in told.customers)), "/open_total"
                 )
-                kept = await repository.keep_control_total(
-                    tx,
-                    company=told.company,
-                    currency=told.currency,
-                    total_on=told.total_on,
-                    system=told.system,
-                    told=told.model_dump_json(),
-                )
-                if kept is None:
-                    return "accepted"
-                if json.loads(kept) != json.loads(told.model_dump_json()):
-                    raise ControlTotalConflictError(
-                        f"the control total of {told.total_on} in {told.currency} was accepted with other figures",
-                        pointer="/total_on",
-                    )
-                return "duplicate"
+                return await keep_control_total(tx, told, today=self._today(tx, told.company))
             case ingress.FiscalReceiptAnswered() as told:
                 is_new = await repository.keep_fiscal_answer(
                     tx,
