@@ -35,6 +35,8 @@ ACME = "acme-mx"
 FIFO = "fifo-mx"
 FED = "fed-mx"
 DAILY = "daily-mx"
+MONTHLY = "monthly-mx"
+ABROAD = "abroad-cl"
 TOPIC_IDS = {entry.name: UUID(int=number) for number, entry in enumerate(CATALOGUE, 1)}
 
 #: `make nightly`: hundreds of long runs of the ledger machine instead of a few.
@@ -67,6 +69,8 @@ COMPANIES = Companies(
         FIFO: profile(FIFO, fifo_auto=True),
         FED: profile(FED, cash_feed="watermark"),
         DAILY: profile(DAILY, control_totals="daily"),
+        MONTHLY: profile(MONTHLY, fiscal_receipts="monthly"),
+        ABROAD: profile(ABROAD, country="CL"),
     }
 )
 

@@ -28,5 +28,6 @@ SERVICE: Final = Service(
         Link(label="Import", href="/payments/imports"),
         Link(label="Unapplied payments", href="/payments/unapplied"),
         Link(label="Control totals", href="/payments/control-totals"),
+        Link(label="Fiscal receipts", href="/payments/fiscal-receipts"),
     ),
 )

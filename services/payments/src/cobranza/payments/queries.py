@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, text
+from sqlalchemy import Select, case, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cobranza.chassis.pagination import Keyset, Window
@@ -17,6 +17,9 @@ from cobranza.payments.tables import (
     control_total,
     control_total_difference,
     control_total_part,
+    fiscal_receipt,
+    fiscal_receipt_line,
+    invoice,
     receipt,
     receivable,
 )
@@ -26,6 +29,7 @@ BY_CHECK = Keyset((bank_import.c.checked_at, "desc"), (bank_import.c.import_id, 
 BY_POSITION = Keyset((bank_line.c.position, "asc"))
 BY_DAY = Keyset((control_total.c.total_on, "desc"), (control_total.c.arrived, "desc"))
 BY_SIZE = Keyset((control_total_difference.c.distance, "desc"), (control_total_difference.c.customer, "asc"))
+BY_DEADLINE = Keyset((fiscal_receipt.c.deadline_on, "asc"), (fiscal_receipt.c.fiscal_receipt_id, "asc"))
 BY_VALUE = Keyset((receipt.c.value_on, "desc"), (receipt.c.receipt_id, "asc"))
 
 
@@ -219,6 +223,61 @@ async def control_standings(connection: AsyncConnection, company: str | None = N
             SELECT company, currency, standing FROM control_standing
             WHERE standing IS NOT NULL AND (CAST(:company AS text) IS NULL OR company = :company)
             ORDER BY company, currency
+            """
+        ),
+        {"company": company},
+    )
+    return list(result)
+
+
+async def fiscal_receipts(
+    connection: AsyncConnection, window: Window, *, company: str, customer: str | None, states: Sequence[str]
+) -> list[Any]:
+    """Fiscal receipts of a company in these states by deadline, one more than the page."""
+    query = select(fiscal_receipt).where(fiscal_receipt.c.company == company, fiscal_receipt.c.state.in_(states))
+    if customer is not None:
+        query = query.where(fiscal_receipt.c.customer == customer)
+    return list(await connection.execute(BY_DEADLINE.apply(query, after=window.after, limit=window.limit)))
+
+
+async def one_fiscal_receipt(connection: AsyncConnection, *, company: str, fiscal_receipt_id: UUID) -> Any | None:
+    """One fiscal receipt, or None."""
+    query = select(fiscal_receipt).where(
+        fiscal_receipt.c.company == company, fiscal_receipt.c.fiscal_receipt_id == fiscal_receipt_id
+    )
+    return (await connection.execute(query)).one_or_none()
+
+
+async def fiscal_receipt_lines(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, list[Any]]:
+    """The lines each receipt is for, of a cancelled one those it was for, with their invoice's number."""
+    rows = await connection.execute(
+        select(fiscal_receipt_line, invoice.c.number)
+        .join(fiscal_receipt, fiscal_receipt.c.fiscal_receipt_id == fiscal_receipt_line.c.fiscal_receipt_id)
+        .join(
+            invoice,
+            (invoice.c.company == fiscal_receipt_line.c.company)
+            & (invoice.c.invoice_id == fiscal_receipt_line.c.invoice_id),
+        )
+        .where(
+            fiscal_receipt_line.c.fiscal_receipt_id.in_(ids),
+            fiscal_receipt_line.c.state == case((fiscal_receipt.c.state == "cancelled", "cancelled"), else_="live"),
+        )
+        .order_by(fiscal_receipt_line.c.fiscal_receipt_id, fiscal_receipt_line.c.line)
+    )
+    found: dict[UUID, list[Any]] = {fiscal_receipt_id: [] for fiscal_receipt_id in ids}
+    for row in rows:
+        found[row.fiscal_receipt_id].append(row)
+    return found
+
+
+async def fiscal_deadlines(connection: AsyncConnection, company: str | None = None) -> list[Any]:
+    """How many receipts wait for the ERP by company and deadline."""
+    result = await connection.execute(
+        text(
+            """
+            SELECT company, deadline_on, count(*) AS receipts FROM fiscal_receipt
+            WHERE state IN ('due', 'rejected') AND (CAST(:company AS text) IS NULL OR company = :company)
+            GROUP BY company, deadline_on ORDER BY company, deadline_on
             """
         ),
         {"company": company},

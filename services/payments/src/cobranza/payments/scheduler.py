@@ -12,9 +12,19 @@ from cobranza.chassis.service import Context, Job
 from cobranza.chassis.timers import Handler
 from cobranza.contracts.money import to_decimal
 from cobranza.payments import metrics, queries
+from cobranza.payments.domain.fiscal_receipts import alert_of
 from cobranza.payments.invariants import LEDGER, STOPPING
 from cobranza.payments.settings import PaymentsSettings
-from cobranza.payments.use_cases import COMPARE, Expectation, Importer, Matcher, check_ledger, compare_run
+from cobranza.payments.use_cases import (
+    COMPARE,
+    REMIND,
+    Expectation,
+    FiscalDesk,
+    Importer,
+    Matcher,
+    check_ledger,
+    compare_run,
+)
 
 _CHECK_EVERY_SECONDS: Final = 600.0
 _GAUGE_EVERY_SECONDS: Final = 10.0
@@ -23,9 +33,9 @@ _MATCH_EVERY_SECONDS: Final = 1.0
 _EXPECT_EVERY_SECONDS: Final = 30.0
 
 
-def timers(_: Context[PaymentsSettings]) -> Mapping[str, Handler]:
-    """Control totals are compared when their run is here."""
-    return {COMPARE: compare_run}
+def timers(context: Context[PaymentsSettings]) -> Mapping[str, Handler]:
+    """Control totals are compared when their run is here; fiscal receipts have deadlines."""
+    return {COMPARE: compare_run, REMIND: FiscalDesk(context.companies).remind}
 
 
 def jobs(context: Context[PaymentsSettings]) -> Sequence[Job]:
@@ -47,6 +57,7 @@ def jobs(context: Context[PaymentsSettings]) -> Sequence[Job]:
             totals = await queries.totals(connection)
             watermarks = await queries.watermarks(connection)
             standings = await queries.control_standings(connection)
+            deadlines = await queries.fiscal_deadlines(connection)
         for gauge_ in (metrics.OPEN, metrics.UNAPPLIED):
             gauge_.clear()
         for row in totals:
@@ -57,6 +68,12 @@ def jobs(context: Context[PaymentsSettings]) -> Sequence[Job]:
         for row in standings:
             metrics.CONTROL_IN_DOUBT.labels(label(row.company), row.currency).set(row.standing != "matched")
         now = context.clock.now()
+        metrics.FISCAL_OPEN.clear()
+        for row in deadlines:
+            profile = context.companies.get(row.company)
+            if profile is not None:
+                bucket = alert_of(row.deadline_on, now.astimezone(profile.zone).date()) or "later"
+                metrics.FISCAL_OPEN.labels(label(row.company), bucket).inc(row.receipts)
         for row in watermarks:
             profile = context.companies.get(row.company)
             if profile is not None:

@@ -277,15 +277,6 @@ cash_feed = Table(
     PrimaryKeyConstraint("company", "feed"),
 )
 
-fiscal_receipt_answer = Table(
-    "fiscal_receipt_answer",
-    metadata,
-    Column("company", Text),
-    Column("fiscal_receipt_id", UUID),
-    Column("told", JSONB, nullable=False),
-    PrimaryKeyConstraint("company", "fiscal_receipt_id"),
-)
-
 # What became of the webhooks of payment providers; a refused one waits for a person.
 webhook = Table(
     "webhook",
@@ -587,6 +578,70 @@ control_standing = Table(
     Column("version", BigInteger, nullable=False),
     PrimaryKeyConstraint("company", "currency"),
     CheckConstraint("standing IN ('matched', 'mismatch', 'missing')", name="control_standing_verdict"),
+)
+
+# ------------------------------------------------------------------ fiscal receipts
+
+# What the tax authority knows of an invoice, where receipts are owed at all.
+invoice_fiscal = Table(
+    "invoice_fiscal",
+    metadata,
+    Column("company", Text),
+    Column("invoice_id", UUID),
+    Column("fiscal_id", Text),
+    Column("payment_method_code", Text),
+    PrimaryKeyConstraint("company", "invoice_id"),
+)
+
+fiscal_receipt = Table(
+    "fiscal_receipt",
+    metadata,
+    Column("fiscal_receipt_id", UUID, primary_key=True),
+    Column("company", Text, nullable=False),
+    Column("customer", Text, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("grouping_by", Text, nullable=False),
+    # What it is owed for, a payment or a month, and which one of that it is.
+    Column("period", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("received_on", Date, nullable=False),
+    Column("deadline_on", Date, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("alert", Text),
+    Column("replaces", UUID),
+    Column("answer", JSONB),
+    UniqueConstraint("company", "customer", "period", "number"),
+    CheckConstraint("state IN ('gathering', 'due', 'answered', 'rejected', 'cancelled')", name="fiscal_receipt_state"),
+    CheckConstraint("grouping_by IN ('per_payment', 'monthly')", name="fiscal_receipt_grouping"),
+    Index("fiscal_receipt_by_deadline", "company", "deadline_on", "fiscal_receipt_id"),
+    Index("fiscal_receipt_open", "company", "deadline_on", postgresql_where=text("state IN ('due', 'rejected')")),
+)
+
+fiscal_receipt_line = Table(
+    "fiscal_receipt_line",
+    metadata,
+    Column("fiscal_receipt_id", UUID, ForeignKey("fiscal_receipt.fiscal_receipt_id")),
+    Column("line", Integer),
+    Column("company", Text, nullable=False),
+    Column("invoice_id", UUID, nullable=False),
+    Column("receivable_id", UUID, nullable=False),
+    Column("payment_id", UUID, nullable=False),
+    Column("fiscal_id", Text),
+    Column("place", Integer, nullable=False),
+    Column("part_number", Integer, nullable=False),
+    Column("previous", BigInteger, nullable=False),
+    Column("paid", BigInteger, nullable=False),
+    Column("remaining", BigInteger, Computed("previous - paid", persisted=True)),
+    Column("state", Text, nullable=False),
+    # What each allocation gave of it, in minor units.
+    Column("shares", JSONB, nullable=False),
+    PrimaryKeyConstraint("fiscal_receipt_id", "line"),
+    CheckConstraint("state IN ('live', 'dropped', 'cancelled')", name="fiscal_receipt_line_state"),
+    CheckConstraint("paid > 0", name="fiscal_receipt_line_paid"),
+    CheckConstraint("remaining >= 0", name="fiscal_receipt_line_remaining"),
+    Index("fiscal_receipt_line_of_invoice", "company", "invoice_id"),
 )
 
 plumbing.attach(metadata)

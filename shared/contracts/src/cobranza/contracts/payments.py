@@ -306,19 +306,20 @@ class ControlTotalChecked(Payload):
 
 
 class FiscalReceiptLine(Part):
-    """One invoice paid by the payments the receipt is for."""
+    """One invoice paid by one payment the receipt is for."""
 
     invoice_id: InvoiceId
-    receivable_id: ReceivableId
+    receivable_id: Annotated[ReceivableId, Field(description="The first of its instalments that was paid")]
+    payment_id: PaymentId | None = None
     fiscal_id: Line | None = None
     part_number: Annotated[Ordinal, Field(description="Count of payments of the invoice so far")]
-    previous: NonNegativeMoney
+    previous: Annotated[NonNegativeMoney, Field(description="Open of the whole invoice before")]
     paid: PositiveMoney
-    remaining: NonNegativeMoney
+    remaining: Annotated[NonNegativeMoney, Field(description="previous less paid")]
 
 
 class FiscalReceiptDue(Payload):
-    """The law asks for a fiscal receipt of a payment, or of a month's payments, by a day."""
+    """The law asks for a fiscal receipt of a payment, or of a month's payments, by a day; told anew when it changes."""
 
     TYPE: ClassVar[str] = "cobranza.payments.fiscal-receipt-due.v1"
     AGGREGATE: ClassVar[str] = "fiscal-receipt"
@@ -330,9 +331,18 @@ class FiscalReceiptDue(Payload):
     payment_ids: Annotated[tuple[PaymentId, ...], Field(min_length=1, max_length=500)]
     amount: PositiveMoney
     method: Method
-    received_on: date
-    deadline_on: date
+    received_on: Annotated[date, Field(description="Value date; of the last payment where it is for several")]
+    deadline_on: Annotated[date, Field(description="Last day, of the creditor")]
     state: Annotated[Slug, Field(description="Open set; known: due, answered, rejected, cancelled")] = "due"
+    alert: Annotated[
+        Slug | None,
+        Field(
+            description="How near its deadline is; open set; known: d3, d1, d0, overdue; absent: farther, or answered"
+        ),
+    ] = None
+    replaces: Annotated[FiscalReceiptId | None, Field(description="The cancelled receipt whose rest this is")] = None
+    fiscal_id: Annotated[Line | None, Field(description="Of the receipt, once issued")] = None
+    code: Annotated[Line | None, Field(description="Why it was rejected")] = None
     lines: Annotated[tuple[FiscalReceiptLine, ...], Field(max_length=500)]
 
 

@@ -19,6 +19,7 @@ from cobranza.contracts.money import Money
 from cobranza.contracts.payments import NoticePermitAnswer, NoticePermitRequest
 from cobranza.payments import queries
 from cobranza.payments.api.control_totals import add_control_totals
+from cobranza.payments.api.fiscal_receipts import add_fiscal_receipts
 from cobranza.payments.api.imports import PAGES, add_imports
 from cobranza.payments.api.matching import add_matching
 from cobranza.payments.api.webhooks import add_webhooks
@@ -227,6 +228,7 @@ def router(context: Context[PaymentsSettings]) -> APIRouter:
         )
 
     add_control_totals(routes, context)
+    add_fiscal_receipts(routes, context)
     add_imports(routes, context)
     add_matching(routes, context)
     add_webhooks(routes, context)

@@ -2,6 +2,7 @@
 
 from cobranza.payments.use_cases.bookkeeping import Bookkeeper, Outcome
 from cobranza.payments.use_cases.control_totals import COMPARE, Expectation, compare_run
+from cobranza.payments.use_cases.fiscal_receipts import REMIND, FiscalDesk
 from cobranza.payments.use_cases.imports import Importer, Report
 from cobranza.payments.use_cases.matching import Matcher, Share, follow_promise
 from cobranza.payments.use_cases.permits import Gatekeeper
@@ -10,8 +11,10 @@ from cobranza.payments.use_cases.verification import check_ledger
 
 __all__ = [
     "COMPARE",
+    "REMIND",
     "Bookkeeper",
     "Expectation",
+    "FiscalDesk",
     "Gatekeeper",
     "Importer",
     "Matcher",
