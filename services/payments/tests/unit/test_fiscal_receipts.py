@@ -72,21 +72,23 @@ class World:
         """One payment of (invoice, amount); a part counts up to what is open. Returns its allocations."""
         payment = UUID(int=10_000 + next(self.ids))
         paid = []
-        made = []
+        made: list[UUID] = []
         for number, amount in dict(parts).items():
             invoice = UUID(int=number)
             share = min(amount, self.open[invoice])
+            # Odd amounts pay two instalments of the invoice.
+            parts_of = [share] if share % 2 == 0 or share == 1 else [1, share - 1]
+            shares = {UUID(int=20_000 + next(self.ids)): part for part in parts_of}
             if share:
-                allocation = UUID(int=20_000 + next(self.ids))
                 paid.append(
                     Paid(
                         invoice_id=invoice, receivable_id=invoice, fiscal_id=None, previous=self.open[invoice],
-                        shares={allocation: share},
+                        shares=shares,
                     )
                 )  # fmt: skip
                 self.open[invoice] -= share
-                self.live[allocation] = (invoice, share)
-                made.append(allocation)
+                self.live |= {allocation: (invoice, part) for allocation, part in shares.items()}
+                made += shares
         header = Payment(
             company="acme-mx", customer="C1", currency="MXN", payment_id=payment, method="transfer", received_on=on
         )

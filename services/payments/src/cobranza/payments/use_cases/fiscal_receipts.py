@@ -94,6 +94,8 @@ class FiscalDesk:
             for a in allocations
             if a.amount > 0 and self._is_owed(a.company, facts.get(_invoice_of(books, a)))
         }
+        if not paying and all(a.reverses is None for a in allocations):
+            return
         receipts = [books.receipts[receipt_id] for _, receipt_id in paying]
         customers = {(a.receipt_id, books.receivables[a.receivable_id].customer) for a in allocations}
         fiscal = await repository.open_fiscal_books(
