@@ -354,16 +354,30 @@ async def test_nothing_happens_before_the_start(service: Any) -> None:
     assert len(await service.told("notice-requested")) == 1
 
 
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"through_on": "2027-01-13"},
+        # One of several accounts of the company, the last one to be known.
+        {"feed": "bank-b", "through_on": "2027-01-15", "company_through_on": "2027-01-13"},
+    ],
+)
 @pytest.mark.parametrize("profile_changes", [{"cash_feed": "watermark"}])
-async def test_a_step_waits_until_cash_is_known_and_asks_the_permit_for_it(service: Any) -> None:
+async def test_a_step_waits_until_cash_is_known_and_asks_the_permit_for_it(
+    service: Any, stated: dict[str, str]
+) -> None:
     await service.activate()
     await service.tell(service.receivable("A-1", "01-11"))
     await service.at("01-14")
     assert (await service.rows("SELECT reason FROM account"))[0].reason == "cash_stale"
 
-    watermark = payments.CashWatermark.model_validate(
-        {"company": "acme-mx", "through_on": "2027-01-13", "stated_at": "2027-01-14T17:05:00Z"}
-    )
+    # Of one feed alone nobody knows yet whether it is all.
+    for told in ({"feed": "bank-a", "through_on": "2027-01-14"}, stated):
+        assert await service.told("notice-requested") == []
+        watermark = payments.CashWatermark.model_validate(
+            {"company": "acme-mx", "stated_at": "2027-01-14T17:05:00Z", **told}
+        )
+        await service.tell(watermark)
     record = service.event(watermark)
     await service.deliver(record, record)
 

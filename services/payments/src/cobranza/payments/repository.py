@@ -626,6 +626,8 @@ async def move_watermark(
     tx: Transaction, *, company: str, feed: str | None, through_on: date, stated_at: datetime
 ) -> int | None:
     """Move a feed's watermark forward; returns its new version, or None when it was there already."""
+    # Two feeds that move at once see each other, so that the later tells through when all are known.
+    await tx.execute("SELECT 1 FROM cash_feed WHERE company = :company ORDER BY feed FOR UPDATE", {"company": company})
     result = await tx.execute(
         """
         INSERT INTO cash_feed (company, feed, through_on, stated_at, version)
@@ -638,6 +640,19 @@ async def move_watermark(
         {"company": company, "feed": feed or NOBODY, "through_on": through_on, "stated_at": stated_at},
     )
     return result.scalar_one_or_none()
+
+
+async def cash_through(tx: Transaction, company: str) -> date | None:
+    """The last day of which all cash of the company is known."""
+    result = await tx.execute(
+        """
+        SELECT greatest(max(through_on) FILTER (WHERE feed = '-'), min(through_on) FILTER (WHERE feed <> '-'))
+        FROM cash_feed WHERE company = :company
+        """,
+        {"company": company},
+    )
+    through_on: date | None = result.scalar_one()
+    return through_on
 
 
 async def note_parked_input(

@@ -252,6 +252,15 @@ class CashWatermark(Payload):
     feed: Annotated[Slug | None, Field(description="Absent: all cash of the company")] = None
     through_on: Annotated[date, Field(description="Last day that is complete, inclusive")]
     stated_at: Instant
+    company_through_on: Annotated[
+        date | None,
+        Field(description="Last day of which all cash of the company is known now, whatever its feeds"),
+    ] = None
+
+    @property
+    def all_through_on(self) -> date | None:
+        """Last day of which all cash of the company is known, as far as this event tells it."""
+        return self.company_through_on or (self.through_on if self.feed is None else None)
 
 
 class ControlFigures(Part):

@@ -187,7 +187,11 @@ class Bookkeeper:
                     return "duplicate"
                 tx.publish(
                     payments.CashWatermark(
-                        company=told.company, feed=told.feed, through_on=told.through_on, stated_at=stated_at
+                        company=told.company,
+                        feed=told.feed,
+                        through_on=told.through_on,
+                        stated_at=stated_at,
+                        company_through_on=await repository.cash_through(tx, told.company),
                     ),
                     sequence=version,
                     cause=event.cause,
