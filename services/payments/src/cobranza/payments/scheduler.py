@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from typing import Final
 
 from cobranza.chassis.logs import logger
@@ -30,7 +30,7 @@ _CHECK_EVERY_SECONDS: Final = 600.0
 _GAUGE_EVERY_SECONDS: Final = 10.0
 _RESUME_EVERY_SECONDS: Final = 10.0
 _MATCH_EVERY_SECONDS: Final = 1.0
-_EXPECT_EVERY_SECONDS: Final = 30.0
+_EXPECT_EVERY_SECONDS: Final = 300.0
 
 
 def timers(context: Context[PaymentsSettings]) -> Mapping[str, Handler]:
@@ -81,19 +81,11 @@ def jobs(context: Context[PaymentsSettings]) -> Sequence[Job]:
                 metrics.WATERMARK_AGE.labels(label(row.company)).set((now - end).total_seconds())
         return False
 
-    looked_for: dict[str, date] = {}
-
     async def expect() -> bool:
         for profile in context.companies:
-            if profile.control_totals != "daily":
-                continue
-            expectation = Expectation(profile, context.settings.evaluation_hour)
-            day = expectation.day(context.clock.now())
-            # One look a day: whatever is owed in a currency later that day is the next day's total to count.
-            if looked_for.get(profile.company) != day:
+            if profile.control_totals == "daily":
                 async with context.database.transaction() as tx:
-                    await expectation.look(tx)
-                looked_for[profile.company] = day
+                    await Expectation(profile, context.settings.evaluation_hour).look(tx)
         return False
 
     return (
