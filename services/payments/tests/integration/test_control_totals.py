@@ -18,8 +18,9 @@ from cobranza.chassis import http, page
 from cobranza.contracts import ingress, payments
 from cobranza.contracts.money import Money
 from cobranza.contracts.payloads import External
-from cobranza.payments import repository
+from cobranza.payments import metrics, repository
 from cobranza.payments.api import router
+from cobranza.payments.scheduler import jobs
 from cobranza.payments.use_cases import Expectation
 
 DAY = date(2027, 1, 4)
@@ -252,6 +253,21 @@ async def test_a_daily_total_that_does_not_come_is_missing_and_one_that_comes_la
     assert [event.standing for event in await told(ledger)] == ["missing", "matched"]
     ledger.context.clock.set(datetime(2027, 1, 11, 13, tzinfo=UTC))  # Monday: Friday's
     assert (expectation.day(ledger.context.clock.now()), await look()) == (date(2027, 1, 8), 1)
+
+
+async def test_the_workers_jobs_look_for_daily_totals_and_show_doubt_and_deadlines(ledger: Any, make: Any) -> None:
+    work = {job.name: job.run for job in jobs(ledger.context)}
+    daily = make.of(company="daily-mx")
+    await ledger.tell(daily.invoice("F-1", "10.00", payment_method_code="PPD"), daily.payment("P", "4.00", "F-1"))
+    ledger.context.clock.set(datetime(2027, 2, 4, 13, tzinfo=UTC))
+    await work["expect-control-totals"]()
+    await work["gauge-ledger"]()
+    assert metrics.CONTROL_IN_DOUBT.labels("daily-mx", "MXN")._value.get() == 1
+    assert metrics.FISCAL_OPEN.labels("daily-mx", "d1")._value.get() == 1
+    await ledger.tell(total("6.00", 1, company="daily-mx", total_on=date(2027, 2, 3)))
+    await ledger.ring()
+    await work["gauge-ledger"]()
+    assert metrics.CONTROL_IN_DOUBT.labels("daily-mx", "MXN")._value.get() == 0
 
 
 OPERATIONS = st.lists(

@@ -122,6 +122,18 @@ async def test_instalments_of_an_invoice_are_one_line_and_all_of_it_is_what_was_
     assert receipt.lines[0].receivable_id == make.receivable_id("A-1", 1)
 
 
+async def test_a_discount_given_with_a_payment_was_open_before_it(ledger: Any, make: Any) -> None:
+    discount = {"amount": Money.of("5.00", "MXN"), "until_on": MARCH}
+    await ledger.tell(ppd(make, "A-1", "100.00", discount=discount))
+    await ledger.tell(make.payment("P", "95.00", value_on=MARCH))
+    matcher = Matcher(ledger.database, ledger.context.companies)
+    while await matcher.run():
+        pass
+    (receipt,) = await told(ledger)
+
+    assert (figures(receipt), await ledger.open("A-1")) == ([(1, "100.00", "95.00", "5.00")], 0)
+
+
 async def test_money_that_came_before_its_invoice_is_owed_by_when_it_came(ledger: Any, make: Any) -> None:
     await ledger.tell(make.payment("P", "15.00", "A-1", value_on=date(2027, 2, 20)), ppd(make, "A-1", "10.00"))
     (receipt,) = await told(ledger)
