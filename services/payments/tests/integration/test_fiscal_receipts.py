@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 from typing import Any
@@ -11,10 +12,12 @@ import httpx
 import pytest
 
 from cobranza.chassis import http, page
+from cobranza.chassis.streams import Event
 from cobranza.contracts import ingress, payments
+from cobranza.contracts.envelope import Envelope, decode
 from cobranza.contracts.money import Money
 from cobranza.payments.api import router
-from cobranza.payments.use_cases import Matcher, Share
+from cobranza.payments.use_cases import Bookkeeper, Matcher, Share
 
 MARCH, APRIL = date(2027, 3, 10), date(2027, 4, 28)
 
@@ -224,6 +227,33 @@ async def test_several_changes_in_one_batch_are_told_one_by_one(ledger: Any, mak
     assert one_by_one[4:] == [("due", [(2, "80.00", "10.00", "70.00")])]
     assert {one.state for one in (await now(ledger)).values()} == {"due", "cancelled"}
     await agrees(ledger)
+
+
+async def test_payments_reversals_and_answers_at_once_end_in_one_truth(ledger: Any, make: Any) -> None:
+    await ledger.tell(ppd(make, "A-1", "100.00"), *(make.payment(f"P-{n}", "10.00", "A-1") for n in range(4)))
+    bookkeeper = Bookkeeper(ledger.context.companies)
+    asked = list((await now(ledger)).values())
+
+    async def book(payload: Any) -> None:
+        record = ledger.record(payload)
+        decoded = decode(record.key, record.headers, record.value, strict=True)
+        assert isinstance(decoded, Envelope)
+        event = Event.of(decoded, offset=0)
+        async with ledger.database.transaction(event.cause) as tx:
+            await bookkeeper.accept(tx, event)
+
+    await asyncio.gather(
+        *(book(answered(receipt, fiscal_id=f"rep-{n}")) for n, receipt in enumerate(asked)),
+        *(book(make.reversal(f"P-{n}", on=MARCH)) for n in (0, 2)),
+        *(book(make.payment(f"Q-{n}", "10.00", "A-1", value_on=MARCH)) for n in range(4)),
+        ledger.ring(),
+    )
+    await agrees(ledger)
+    receipts = (await now(ledger)).values()
+    assert sorted(one.state for one in receipts) == ["answered"] * 2 + ["cancelled"] * 2 + ["due"] * 4
+    assert {one.fiscal_id for one in receipts if one.state == "cancelled"} == {"rep-0", "rep-2"}
+    rows = await ledger.rows("SELECT subject, sequence FROM outbox WHERE type LIKE '%fiscal-receipt-due%'")
+    assert len({tuple(row) for row in rows}) == len(rows)
 
 
 # ---------------------------------------------------------------------- the ERP answers
