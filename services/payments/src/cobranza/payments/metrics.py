@@ -67,7 +67,7 @@ CATALOGUE: Final = Catalogue(
         Metric(
             name="control_total_in_doubt",
             kind="gauge",
-            meaning="1 while the last control total of a company and currency differs or is missing, 0 when it matched.",
+            meaning="1 while the last control total of a company and currency differs or is missing, else 0.",
             labels={"company": 20, "currency": 10},
         ),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, time, timedelta
-from typing import Final
+from typing import Final, get_args
 
 from cobranza.chassis.logs import logger
 from cobranza.chassis.metrics import CompanyLabel
@@ -12,7 +12,7 @@ from cobranza.chassis.service import Context, Job
 from cobranza.chassis.timers import Handler
 from cobranza.contracts.money import to_decimal
 from cobranza.payments import metrics, queries
-from cobranza.payments.domain.fiscal_receipts import alert_of
+from cobranza.payments.domain.fiscal_receipts import Alert, alert_of
 from cobranza.payments.invariants import LEDGER, STOPPING
 from cobranza.payments.settings import PaymentsSettings
 from cobranza.payments.use_cases import (
@@ -24,6 +24,7 @@ from cobranza.payments.use_cases import (
     Matcher,
     check_ledger,
     compare_run,
+    grouping_of,
 )
 
 _CHECK_EVERY_SECONDS: Final = 600.0
@@ -65,10 +66,16 @@ def jobs(context: Context[PaymentsSettings]) -> Sequence[Job]:
             metrics.UNAPPLIED.labels(label(row.company), row.currency).inc(
                 float(to_decimal(int(row.unapplied), row.currency))
             )
+        now = context.clock.now()
+        # Zero is an answer too: whoever asks sees that it was counted.
+        for each in context.companies:
+            for currency in each.currencies:
+                metrics.CONTROL_IN_DOUBT.labels(label(each.company), currency).set(0)
+            if grouping_of(each) is not None:
+                for bucket in ("later", *get_args(Alert)):
+                    metrics.FISCAL_OPEN.labels(label(each.company), bucket).set(0)
         for row in standings:
             metrics.CONTROL_IN_DOUBT.labels(label(row.company), row.currency).set(row.standing != "matched")
-        now = context.clock.now()
-        metrics.FISCAL_OPEN.clear()
         for row in deadlines:
             profile = context.companies.get(row.company)
             if profile is not None:

@@ -2,7 +2,7 @@
 
 from cobranza.payments.use_cases.bookkeeping import Bookkeeper, Outcome
 from cobranza.payments.use_cases.control_totals import COMPARE, Expectation, compare_run
-from cobranza.payments.use_cases.fiscal_receipts import REMIND, FiscalDesk
+from cobranza.payments.use_cases.fiscal_receipts import REMIND, FiscalDesk, grouping_of
 from cobranza.payments.use_cases.imports import Importer, Report
 from cobranza.payments.use_cases.matching import Matcher, Share, follow_promise
 from cobranza.payments.use_cases.permits import Gatekeeper
@@ -25,4 +25,5 @@ __all__ = [
     "compare_run",
     "follow_promise",
     "follow_stop",
+    "grouping_of",
 ]
