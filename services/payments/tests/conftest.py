@@ -20,6 +20,7 @@ from cobranza.chassis.service import Context
 from cobranza.chassis.streams.batch import BatchRunner, FetchedList
 from cobranza.chassis.testing import FreshDatabase
 from cobranza.chassis.testing.databases import DatabaseUrls
+from cobranza.chassis.timers import Scheduler
 from cobranza.contracts import identifiers, ingress, invoicing
 from cobranza.contracts.envelope import Envelope, Record, encode, erp_event
 from cobranza.contracts.money import Money
@@ -27,11 +28,15 @@ from cobranza.contracts.payloads import External, Payload
 from cobranza.contracts.topics import CATALOGUE, PAYLOADS, TOPIC_OF, topic
 from cobranza.payments.agents import agents
 from cobranza.payments.invariants import INVARIANTS
+from cobranza.payments.scheduler import timers
 from cobranza.payments.settings import PaymentsSettings
 
 ACME = "acme-mx"
 FIFO = "fifo-mx"
 FED = "fed-mx"
+DAILY = "daily-mx"
+MONTHLY = "monthly-mx"
+ABROAD = "abroad-cl"
 TOPIC_IDS = {entry.name: UUID(int=number) for number, entry in enumerate(CATALOGUE, 1)}
 
 #: `make nightly`: hundreds of long runs of the ledger machine instead of a few.
@@ -63,6 +68,9 @@ COMPANIES = Companies(
         ACME: profile(ACME),
         FIFO: profile(FIFO, fifo_auto=True),
         FED: profile(FED, cash_feed="watermark"),
+        DAILY: profile(DAILY, control_totals="daily"),
+        MONTHLY: profile(MONTHLY, fiscal_receipts="monthly"),
+        ABROAD: profile(ABROAD, country="CL"),
     }
 )
 
@@ -142,6 +150,12 @@ class Ledger:
         self._offsets[topic_name] = start + len(batch)
         fetched = FetchedList(batch, partition=0, fetched_from=start, end_offset=start + len(batch))
         assert await runner.apply([await runner.read(fetched)]) == {}
+
+    async def ring(self) -> None:
+        """Work all timers that are due."""
+        scheduler = Scheduler(self.database, timers(self.context), idle_seconds=0.01)
+        while await scheduler.work_due():
+            assert not await self.value("SELECT count(*) FROM timer WHERE state = 'claimed'"), "a timer failed"
 
     async def rows(self, sql: str, **parameters: Any) -> list[Any]:
         async with self.database.transaction() as tx:

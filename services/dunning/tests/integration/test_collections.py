@@ -354,16 +354,30 @@ async def test_nothing_happens_before_the_start(service: Any) -> None:
     assert len(await service.told("notice-requested")) == 1
 
 
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"through_on": "2027-01-13"},
+        # One of several accounts of the company, the last one to be known.
+        {"feed": "bank-b", "through_on": "2027-01-15", "company_through_on": "2027-01-13"},
+    ],
+)
 @pytest.mark.parametrize("profile_changes", [{"cash_feed": "watermark"}])
-async def test_a_step_waits_until_cash_is_known_and_asks_the_permit_for_it(service: Any) -> None:
+async def test_a_step_waits_until_cash_is_known_and_asks_the_permit_for_it(
+    service: Any, stated: dict[str, str]
+) -> None:
     await service.activate()
     await service.tell(service.receivable("A-1", "01-11"))
     await service.at("01-14")
     assert (await service.rows("SELECT reason FROM account"))[0].reason == "cash_stale"
 
-    watermark = payments.CashWatermark.model_validate(
-        {"company": "acme-mx", "through_on": "2027-01-13", "stated_at": "2027-01-14T17:05:00Z"}
-    )
+    # Of one feed alone nobody knows yet whether it is all.
+    for told in ({"feed": "bank-a", "through_on": "2027-01-14"}, stated):
+        assert await service.told("notice-requested") == []
+        watermark = payments.CashWatermark.model_validate(
+            {"company": "acme-mx", "stated_at": "2027-01-14T17:05:00Z", **told}
+        )
+        await service.tell(watermark)
     record = service.event(watermark)
     await service.deliver(record, record)
 
@@ -497,6 +511,12 @@ async def test_a_part_payment_a_reversal_and_a_delivery_are_kept_with_the_receiv
 
 async def test_an_effect_waits_for_the_control_total_and_for_a_person(service: Any) -> None:
     await service.activate("strict")
+    checked = {
+        "company": "acme-mx", "currency": "MXN", "total_on": "2027-01-01", "verdict": "matched", "system": "sap",
+        "standing": "missing", "checked_at": "2027-01-02T12:00:00Z",
+        "found": {"open_count": 1, "open_total": {"amount": "58000.00", "currency": "MXN"}},
+    }  # fmt: skip
+    await service.tell(payments.ControlTotalChecked.model_validate(checked))
     await service.tell(service.receivable("A-1", "01-11"))
     days = [f"01-{d:02}" for d in range(4, 32)] + [f"02-{d:02}" for d in range(1, 5)]
     answered = 0
@@ -509,12 +529,7 @@ async def test_an_effect_waits_for_the_control_total_and_for_a_person(service: A
     held = (await service.rows("SELECT reason FROM account"))[0].reason
     before = [task["kind"] for task in await service.told("task-created")]
 
-    checked = {
-        "company": "acme-mx", "currency": "MXN", "total_on": "2027-02-03", "verdict": "matched",
-        "found": {"open_count": 1, "open_total": {"amount": "58000.00", "currency": "MXN"}},
-        "checked_at": "2027-02-04T12:00:00Z",
-    }  # fmt: skip
-    await service.tell(payments.ControlTotalChecked.model_validate(checked))
+    await service.tell(payments.ControlTotalChecked.model_validate(checked | {"standing": "matched"}))
 
     assert (held, before) == ("control_mismatch", ["call"])
     [task] = (await service.told("task-created"))[1:]

@@ -609,7 +609,7 @@ def test_d7_a_policy_may_let_any_credit_stop_contact() -> None:
 
 @pytest.mark.parametrize(
     ("verdict", "contact", "effect"),
-    [("matched", "act", "act"), ("mismatch", "act", "wait"), ("missing", "act", "wait"), (None, "act", "wait")],
+    [("matched", "act", "act"), ("mismatch", "act", "wait"), ("missing", "act", "wait"), (None, "act", "act")],
 )
 def test_d8_a_control_total_that_does_not_match_holds_effects(verdict: str | None, contact: str, effect: str) -> None:
     notice = decide(facts(A, control=verdict), "01-14", WITH_EFFECT)
@@ -625,6 +625,8 @@ def test_d8_or_everything_by_policy() -> None:
     policy = replace(LADDER, cash=replace(LADDER.cash, control_total="required"))
 
     assert decide(facts(A, control="mismatch"), "01-14", policy).reason == Reason.CONTROL_MISMATCH
+    assert decide(facts(A, control="missing"), "01-14", policy).reason == Reason.CONTROL_MISMATCH
+    assert decide(facts(A, control=None), "01-14", policy).outcome == "act"
 
 
 def test_d8_staleness_is_counted_in_banking_days() -> None:

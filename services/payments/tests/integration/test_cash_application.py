@@ -293,6 +293,17 @@ async def test_a_watermark_moves_forward_only(ledger: Any) -> Any:
     assert [w.through_on.day for w in told] == [3, 4]
 
 
+async def test_a_watermark_of_one_feed_tells_through_when_all_cash_is_known(ledger: Any) -> None:
+    from cobranza.contracts.ingress import CashWatermark
+
+    def watermark(feed: str | None, day: int) -> CashWatermark:
+        return CashWatermark(company="acme-mx", system="bank", feed=feed, through_on=date(2027, 1, day))
+
+    await ledger.tell(watermark("a", 3), watermark("b", 1), watermark("b", 2), watermark(None, 4), watermark("a", 5))
+    told = await ledger.told(payments.CashWatermark)
+    assert [w.all_through_on.day for w in told] == [3, 1, 2, 4, 4]
+
+
 async def test_a_control_total_is_kept_once(ledger: Any) -> Any:
     from cobranza.contracts.ingress import ControlTotal
 

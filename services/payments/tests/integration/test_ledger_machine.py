@@ -31,6 +31,19 @@ MINOR = st.integers(min_value=1, max_value=9_99)
 AMOUNT = MINOR.map(lambda minor: f"{minor // 100}.{minor % 100:02d}")
 
 
+#: Every invoice here is paid in parts: what is applied of each is on fiscal receipts that count, no more and no less.
+_WITHOUT_RECEIPT = """
+    SELECT * FROM (
+        SELECT company, invoice_id, sum(paid) AS paid FROM fiscal_receipt_line WHERE state = 'live' GROUP BY 1, 2) l
+    FULL JOIN (
+        SELECT r.company, r.invoice_id, sum(a.amount) AS applied FROM allocation a
+        JOIN receivable r ON r.company = a.company AND r.receivable_id = a.receivable_id
+        JOIN receipt p ON p.company = a.company AND p.receipt_id = a.receipt_id AND p.kind = 'cash'
+        GROUP BY 1, 2 HAVING sum(a.amount) <> 0) a USING (company, invoice_id)
+    WHERE paid IS DISTINCT FROM applied
+"""
+
+
 def minor(amount: str) -> int:
     return int(Decimal(amount) * 100)
 
@@ -208,7 +221,7 @@ class LedgerMachine(RuleBasedStateMachine):
     )
     def issue(self, customer: Any, currency: Any, parts: Any) -> None:
         number = self.free.pop(0)
-        event = self.by(customer).invoice(number, *parts, currency=currency)
+        event = self.by(customer).invoice(number, *parts, currency=currency, payment_method_code="PPD")
         self.tell(event, lambda: self.model.issue(number, customer, currency, parts))
 
     @precondition(lambda self: self.model.debts.keys() - self.model.cancelled)
@@ -389,14 +402,14 @@ class LedgerMachine(RuleBasedStateMachine):
             )
 
     def teardown(self) -> None:
-        async def end() -> tuple[set[str], list[str]]:
-            found = await self.ledger.broken(), await self.ledger.parked()
+        async def end() -> tuple[set[str], list[str], list[Any]]:
+            found = await self.ledger.broken(), await self.ledger.parked(), await self.ledger.rows(_WITHOUT_RECEIPT)
             await self.ledger.database.close()
             return found
 
-        broken, parked = self.runner.run(end())
+        broken, parked, without_receipt = self.runner.run(end())
         self.runner.close()
-        assert (broken, parked) == (set(), [])
+        assert (broken, parked, without_receipt) == (set(), [], [])
 
 
 def test_the_ledger_equals_a_plain_one(shared_ledger: Any, make: Any) -> None:

@@ -12,7 +12,7 @@ from cobranza.contracts import dunning, ingress, invoicing, notifications
 from cobranza.contracts.money import Money
 from cobranza.contracts.payments import NoticePermitRequest, PermitConditions
 from cobranza.payments.domain.errors import MixedCurrenciesError, PermitConflictError, UnknownCompanyError
-from cobranza.payments.use_cases import Gatekeeper
+from cobranza.payments.use_cases import Expectation, Gatekeeper
 
 NOTICE = UUID(int=1)
 
@@ -266,19 +266,37 @@ async def test_cash_is_not_asked_about_without_a_feed(ledger: Any, make: Any, as
 
 
 async def test_a_control_total_that_differs_stops_where_it_is_required(ledger: Any, make: Any, ask: Any) -> None:
+    def total(run: str, amount: str) -> ingress.ControlTotal:
+        return ingress.ControlTotal(
+            company="acme-mx", system="sap", currency="MXN", total_on=date(2027, 1, 3), open_count=1,
+            open_total=Money.of(amount, "MXN"), run_id=run,
+        )  # fmt: skip
+
     await ledger.tell(make.invoice("F-1", "30.00"))
-    await ledger.tell(
-        ingress.ControlTotal(
-            company="acme-mx", system="sap", currency="MXN", total_on=date(2027, 1, 3), open_count=2,
-            open_total=Money.of("99.00", "MXN"),
-        )
-    )  # fmt: skip
     await ledger.caught_up()
-    await ledger.run("UPDATE control_total SET verdict = 'mismatch'")
-    assert reasons(await ask("F-1", control_total="required")) == ["control_mismatch"]
-    assert (await ask("F-1", attempt=2, control_total="effects")).granted
-    await ledger.run("UPDATE control_total SET verdict = 'matched'")
-    assert (await ask("F-1", attempt=3, control_total="required")).granted
+    assert (await ask("F-1", control_total="required")).granted  # none is due, and none ever came
+    await ledger.tell(total("1", "99.00"))
+    await ledger.ring()
+    assert reasons(await ask("F-1", attempt=2, control_total="required")) == ["control_mismatch"]
+    assert (await ask("F-1", attempt=3, control_total="effects")).granted
+    assert (await ask("F-1", attempt=4, control_total="off")).granted
+    await ledger.tell(total("2", "30.00"))
+    await ledger.ring()
+    assert (await ask("F-1", attempt=5, control_total="required")).granted
+
+
+async def test_a_daily_control_total_that_did_not_come_stops_where_it_is_required(
+    ledger: Any, make: Any, ask: Any
+) -> None:
+    profile = ledger.context.companies.get("daily-mx")
+    await ledger.tell(make.of(company="daily-mx").invoice("F-1", "30.00"))
+    await ledger.caught_up()
+    ledger.context.clock.set(datetime(2027, 1, 5, 13, tzinfo=UTC))
+    async with ledger.database.transaction() as tx:
+        assert await Expectation(profile, 6).look(tx) == 1
+    refused = await ask("F-1", company="daily-mx", control_total="required")
+    assert (reasons(refused), refused.is_transient) == (["control_mismatch"], True)
+    assert (await ask("F-1", company="daily-mx", attempt=2, control_total="effects")).granted
 
 
 async def test_input_that_invoicing_parked_holds_its_customer_only(ledger: Any, make: Any, ask: Any) -> None:

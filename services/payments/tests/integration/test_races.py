@@ -24,10 +24,13 @@ async def test_a_payment_and_the_invoice_it_names_never_miss_each_other(ledger: 
 
     events = []
     for number in range(PAIRS):
-        events.append(make.of(customer=f"C{number}").invoice(f"F-{number}", "10.00"))
+        events.append(make.of(customer=f"C{number}").invoice(f"F-{number}", "10.00", payment_method_code="PPD"))
         payer = make.of(customer=f"C{number}") if number % 3 else parent
         events.append(payer.payment(f"P-{number}", "10.00", f"F-{number}", nobody=number % 5 == 0))
     await asyncio.gather(*(book(event) for event in events))
     assert await ledger.value("SELECT count(*) FROM receivable WHERE open > 0") == 0
     assert await ledger.value("SELECT sum(unapplied) FROM receipt") == 0
     assert await ledger.value("SELECT count(*) FROM receivable") == PAIRS
+    assert (
+        await ledger.value("SELECT count(*) FROM fiscal_receipt_line WHERE state = 'live' AND remaining = 0") == PAIRS
+    )

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from cobranza.contracts import dunning, ingress, invoicing, notifications
+from cobranza.contracts import dunning, identifiers, ingress, invoicing, notifications
 from cobranza.contracts.money import Money
 from cobranza.contracts.topics import TOPIC_OF
 from cobranza.payments.agents import agents
@@ -62,8 +62,10 @@ def of_money(make: Any) -> Any:
             open_total=Money.zero("MXN"),
         ),
         ingress.FiscalReceiptAnswered(
-            company=ACME, system="sap", fiscal_receipt_id=UUID(int=8), customer="C1", outcome="issued",
-            answered_on=date(2027, 1, 3),
+            company=ACME, system="sap", customer="C1", outcome="issued", answered_on=date(2027, 1, 3),
+            fiscal_receipt_id=identifiers.fiscal_receipt_id(
+                company=ACME, customer="C1", period=str(identifiers.payment_id(ACME, "sap", "P-9"))
+            ),
         ),
     ]  # fmt: skip
 
@@ -130,7 +132,8 @@ async def two(ledger: Any, shared_ledger: Any) -> Any:
     await other.database.close()
 
 
-async def prepare(ledger: Any) -> None:
+async def prepare(ledger: Any, make: Any) -> None:
+    await ledger.tell(make.invoice("F-9", "9.00", payment_method_code="PPD"), make.payment("P-9", "9.00", "F-9"))
     await ledger.run(
         """
         INSERT INTO permit (notice_id, attempt, company, customer, granted, asked_at, expires_at, lines, refusals)
@@ -146,7 +149,7 @@ async def test_twice_and_out_of_order_is_as_once_and_in_order(two: Any, make: An
     once, often = two
     told = events(make)
     for ledger in two:
-        await prepare(ledger)
+        await prepare(ledger, make)
     records = [(TOPIC_OF[event.TYPE], once.record(event)) for event in told]
     for topic_name, record in records:
         await once.deliver(topic_name, [record])

@@ -305,13 +305,18 @@ def timer_key(company: str, receivable_id: UUID) -> str:
     return f"{TIMER_KIND}|{company}|{receivable_id}"
 
 
+#: Fields of events that came after the first version: absent, they leave the content what it was without them.
+_LATER_FIELDS: Final = ("payment_method_code",)
+
+
 async def _seen(tx: Transaction, told: ingress.IngressPayload) -> bool:
     """Keep the natural key; True when the same content was accepted before.
 
     Raises:
         RevisionConflictError: the same revision was accepted with other content.
     """
-    content = hashlib.sha256(told.model_dump_json().encode()).digest()
+    later = {name for name in _LATER_FIELDS if getattr(told, name, None) is None}
+    content = hashlib.sha256(told.model_dump_json(exclude=later).encode()).digest()
     kept = await repository.accept_once(
         tx,
         company=told.company,

@@ -10,7 +10,7 @@ from cobranza.payments.agents import agents
 from cobranza.payments.api import router
 from cobranza.payments.commands import commands
 from cobranza.payments.invariants import INVARIANTS
-from cobranza.payments.scheduler import jobs
+from cobranza.payments.scheduler import jobs, timers
 from cobranza.payments.settings import PaymentsSettings
 from cobranza.payments.tables import metadata
 
@@ -20,11 +20,14 @@ SERVICE: Final = Service(
     metadata=metadata,
     router=router,
     agents=agents,
+    timers=timers,
     jobs=jobs,
     commands=commands,
     invariants=INVARIANTS,
     pages=(
         Link(label="Import", href="/payments/imports"),
         Link(label="Unapplied payments", href="/payments/unapplied"),
+        Link(label="Control totals", href="/payments/control-totals"),
+        Link(label="Fiscal receipts", href="/payments/fiscal-receipts"),
     ),
 )

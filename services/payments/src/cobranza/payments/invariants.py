@@ -105,4 +105,16 @@ INVARIANTS: Final = (
             WHERE l.receivable_id = r.receivable_id AND l.account = 'AR')
         """,
     ),
+    Invariant(
+        "fiscal_receipt_of_no_money",
+        """
+        SELECT l.fiscal_receipt_id FROM fiscal_receipt_line l CROSS JOIN LATERAL jsonb_each_text(l.shares) AS share
+        LEFT JOIN allocation a ON a.allocation_id = CAST(share.key AS uuid)
+        WHERE l.state = 'live' AND (a.amount IS DISTINCT FROM CAST(share.value AS bigint)
+            OR EXISTS (SELECT 1 FROM allocation u WHERE u.reverses = a.allocation_id))
+        UNION ALL SELECT l.fiscal_receipt_id FROM fiscal_receipt_line l JOIN fiscal_receipt r USING (fiscal_receipt_id)
+        WHERE l.paid <> (SELECT sum(CAST(value AS bigint)) FROM jsonb_each_text(l.shares))
+            OR (l.state = 'live' AND r.state = 'cancelled')
+        """,
+    ),
 )

@@ -46,6 +46,30 @@ CATALOGUE: Final = Catalogue(
             meaning="Business seconds since the end of the last day through which cash is known.",
             labels={"company": 20},
         ),
+        Metric(
+            name="fiscal_receipts_open",
+            kind="gauge",
+            meaning="Fiscal receipts that are owed and not issued, by how near their deadline is: later, d3, d1, d0, overdue.",
+            labels={"company": 20, "bucket": 5},
+        ),
+        Metric(
+            name="fiscal_receipt_alerts_total",
+            kind="counter",
+            meaning="Deadlines of fiscal receipts that came near, or passed, without one.",
+            labels={"bucket": 4},
+        ),
+        Metric(
+            name="control_totals_total",
+            kind="counter",
+            meaning="Verdicts told on the ERPs' control totals.",
+            labels={"outcome": 3},
+        ),
+        Metric(
+            name="control_total_in_doubt",
+            kind="gauge",
+            meaning="1 while the last control total of a company and currency differs or is missing, else 0.",
+            labels={"company": 20, "currency": 10},
+        ),
     )
 )
 APPLIED: Final = CATALOGUE.counter("payments_applied_total")
@@ -54,6 +78,10 @@ PERMITS: Final = CATALOGUE.counter("permits_total")
 OPEN: Final = CATALOGUE.gauge("ledger_open_amount")
 UNAPPLIED: Final = CATALOGUE.gauge("ledger_unapplied_amount")
 WATERMARK_AGE: Final = CATALOGUE.gauge("cash_watermark_age_seconds")
+FISCAL_OPEN: Final = CATALOGUE.gauge("fiscal_receipts_open")
+FISCAL_ALERTS: Final = CATALOGUE.counter("fiscal_receipt_alerts_total")
+CONTROL_TOTALS: Final = CATALOGUE.counter("control_totals_total")
+CONTROL_IN_DOUBT: Final = CATALOGUE.gauge("control_total_in_doubt")
 
 
 def count_payment(*, amount: int, applied: int) -> None:

@@ -33,6 +33,12 @@ from cobranza.payments.tables import (
     bank_import,
     bank_line,
     bank_mapping,
+    control_total,
+    control_total_difference,
+    control_total_part,
+    fiscal_receipt,
+    fiscal_receipt_line,
+    invoice,
     journal_entry,
     journal_line,
     receipt,
@@ -45,6 +51,9 @@ BY_POSITION = Keyset((bank_line.c.position, "asc"))
 #: Accounts that money and credit notes come from and go back to.
 SOURCES: Final = ("CASH", "ADJUSTMENT:credit_note")
 _ROWS_AT_A_TIME: Final = 1000
+BY_DAY = Keyset((control_total.c.total_on, "desc"), (control_total.c.arrived, "desc"))
+BY_SIZE = Keyset((control_total_difference.c.distance, "desc"), (control_total_difference.c.customer, "asc"))
+BY_DEADLINE = Keyset((fiscal_receipt.c.deadline_on, "asc"), (fiscal_receipt.c.fiscal_receipt_id, "asc"))
 BY_VALUE = Keyset((receipt.c.value_on, "desc"), (receipt.c.receipt_id, "asc"))
 
 
@@ -415,5 +424,108 @@ async def bank_mappings(connection: AsyncConnection, *, company: str) -> list[An
     """The saved mappings of a company by name."""
     result = await connection.execute(
         select(bank_mapping).where(bank_mapping.c.company == company).order_by(bank_mapping.c.name)
+    )
+    return list(result)
+
+
+async def control_totals(
+    connection: AsyncConnection, window: Window, *, company: str, currency: str | None, verdict: str | None
+) -> list[Any]:
+    """Runs of control totals of a company, newest day first, one more than the page."""
+    query = _control_totals(company)
+    if currency is not None:
+        query = query.where(control_total.c.currency == currency)
+    if verdict is not None:
+        query = query.where(control_total.c.verdict == verdict)
+    return list(await connection.execute(BY_DAY.apply(query, after=window.after, limit=window.limit)))
+
+
+async def one_control_total(connection: AsyncConnection, *, company: str, control_total_id: UUID) -> Any | None:
+    """One run of a control total, or None."""
+    query = _control_totals(company).where(control_total.c.control_total_id == control_total_id)
+    return (await connection.execute(query)).one_or_none()
+
+
+def _control_totals(company: str) -> Select[Any]:
+    received = (
+        select(func.count())
+        .where(control_total_part.c.control_total_id == control_total.c.control_total_id)
+        .scalar_subquery()
+    )
+    return select(control_total, received.label("parts_received")).where(control_total.c.company == company)
+
+
+async def control_differences(connection: AsyncConnection, window: Window, *, control_total_id: UUID) -> list[Any]:
+    """Customers of a run that differ, the largest difference first, one more than the page."""
+    query = select(control_total_difference).where(control_total_difference.c.control_total_id == control_total_id)
+    return list(await connection.execute(BY_SIZE.apply(query, after=window.after, limit=window.limit)))
+
+
+async def control_standings(connection: AsyncConnection, company: str | None = None) -> list[Any]:
+    """What the last control totals came to, by company and currency."""
+    result = await connection.execute(
+        text(
+            """
+            SELECT company, currency, standing FROM control_standing
+            WHERE standing IS NOT NULL AND (CAST(:company AS text) IS NULL OR company = :company)
+            ORDER BY company, currency
+            """
+        ),
+        {"company": company},
+    )
+    return list(result)
+
+
+async def fiscal_receipts(
+    connection: AsyncConnection, window: Window, *, company: str, customer: str | None, states: Sequence[str]
+) -> list[Any]:
+    """Fiscal receipts of a company in these states by deadline, one more than the page."""
+    query = select(fiscal_receipt).where(fiscal_receipt.c.company == company, fiscal_receipt.c.state.in_(states))
+    if customer is not None:
+        query = query.where(fiscal_receipt.c.customer == customer)
+    return list(await connection.execute(BY_DEADLINE.apply(query, after=window.after, limit=window.limit)))
+
+
+async def one_fiscal_receipt(connection: AsyncConnection, *, company: str, fiscal_receipt_id: UUID) -> Any | None:
+    """One fiscal receipt, or None."""
+    query = select(fiscal_receipt).where(
+        fiscal_receipt.c.company == company, fiscal_receipt.c.fiscal_receipt_id == fiscal_receipt_id
+    )
+    return (await connection.execute(query)).one_or_none()
+
+
+async def fiscal_receipt_lines(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, list[Any]]:
+    """The lines each receipt is for, of a cancelled one those it was for, with their invoice's number."""
+    rows = await connection.execute(
+        select(fiscal_receipt_line, invoice.c.number)
+        .join(fiscal_receipt, fiscal_receipt.c.fiscal_receipt_id == fiscal_receipt_line.c.fiscal_receipt_id)
+        .join(
+            invoice,
+            (invoice.c.company == fiscal_receipt_line.c.company)
+            & (invoice.c.invoice_id == fiscal_receipt_line.c.invoice_id),
+        )
+        .where(
+            fiscal_receipt_line.c.fiscal_receipt_id.in_(ids),
+            fiscal_receipt_line.c.state == case((fiscal_receipt.c.state == "cancelled", "cancelled"), else_="live"),
+        )
+        .order_by(fiscal_receipt_line.c.fiscal_receipt_id, fiscal_receipt_line.c.line)
+    )
+    found: dict[UUID, list[Any]] = {fiscal_receipt_id: [] for fiscal_receipt_id in ids}
+    for row in rows:
+        found[row.fiscal_receipt_id].append(row)
+    return found
+
+
+async def fiscal_deadlines(connection: AsyncConnection, company: str | None = None) -> list[Any]:
+    """How many receipts wait for the ERP by company and deadline."""
+    result = await connection.execute(
+        text(
+            """
+            SELECT company, deadline_on, count(*) AS receipts FROM fiscal_receipt
+            WHERE state IN ('due', 'rejected') AND (CAST(:company AS text) IS NULL OR company = :company)
+            GROUP BY company, deadline_on ORDER BY company, deadline_on
+            """
+        ),
+        {"company": company},
     )
     return list(result)

@@ -17,6 +17,7 @@ from cobranza.chassis.database import Transaction
 from cobranza.chassis.ids import new_id
 from cobranza.chassis.pagination import Keyset, Window
 from cobranza.contracts.payments import NoticePermitAnswer, PermitLine, PermitRefusal
+from cobranza.payments.domain.fiscal_receipts import FiscalBooks, FiscalReceipt, Line
 from cobranza.payments.domain.ledger import NOBODY, Allocation, Books, Credit, Receipt, Receivable
 from cobranza.payments.domain.matching import Party, Promise, Proposal, key_of, name_key
 from cobranza.payments.domain.permit import Stop
@@ -97,6 +98,7 @@ class Facts:
     changed_invoices: dict[UUID, None] = field(default_factory=dict)
     new_names: set[tuple[str, str, UUID]] = field(default_factory=set)
     new_discounts: dict[UUID, tuple[str, int, date]] = field(default_factory=dict)
+    new_fiscal: dict[UUID, tuple[str, str | None, str | None]] = field(default_factory=dict)
 
 
 async def open_books(tx: Transaction, needs: Needs) -> Facts:
@@ -573,6 +575,8 @@ async def _save_knowledge(tx: Transaction, facts: Facts) -> None:
                 "untils": [until_on for _, (_, _, until_on) in found],
             },
         )
+    if facts.new_fiscal:
+        await _save_fiscal(tx, facts)
     if facts.new_names:
         names = sorted(facts.new_names)
         await tx.execute(
@@ -622,6 +626,8 @@ async def move_watermark(
     tx: Transaction, *, company: str, feed: str | None, through_on: date, stated_at: datetime
 ) -> int | None:
     """Move a feed's watermark forward; returns its new version, or None when it was there already."""
+    # Two feeds that move at once see each other, so that the later tells through when all are known.
+    await tx.execute("SELECT 1 FROM cash_feed WHERE company = :company ORDER BY feed FOR UPDATE", {"company": company})
     result = await tx.execute(
         """
         INSERT INTO cash_feed (company, feed, through_on, stated_at, version)
@@ -636,40 +642,17 @@ async def move_watermark(
     return result.scalar_one_or_none()
 
 
-async def keep_control_total(
-    tx: Transaction, *, company: str, currency: str, total_on: date, system: str, told: str
-) -> str | None:
-    """Keep a control total; returns what was kept before under the same identity, or None."""
-    key = {"company": company, "currency": currency, "total_on": total_on, "system": system}
-    inserted = await tx.execute(
-        """
-        INSERT INTO control_total (company, currency, total_on, system, told)
-        VALUES (:company, :currency, :total_on, :system, CAST(:told AS jsonb)) ON CONFLICT DO NOTHING
-        """,
-        {**key, "told": told},
-    )
-    if inserted.rowcount:
-        return None
-    kept = await tx.execute(
-        """
-        SELECT told FROM control_total WHERE company = :company AND currency = :currency AND total_on = :total_on
-            AND system = :system
-        """,
-        key,
-    )
-    return json.dumps(kept.scalar_one())
-
-
-async def keep_fiscal_answer(tx: Transaction, *, company: str, fiscal_receipt_id: UUID, told: str) -> bool:
-    """Keep the answer to a fiscal receipt; False when the same was known."""
+async def cash_through(tx: Transaction, company: str) -> date | None:
+    """The last day of which all cash of the company is known."""
     result = await tx.execute(
         """
-        INSERT INTO fiscal_receipt_answer AS f (company, fiscal_receipt_id, told) VALUES (:company, :id, CAST(:told AS jsonb))
-        ON CONFLICT (company, fiscal_receipt_id) DO UPDATE SET told = excluded.told WHERE f.told <> excluded.told
+        SELECT greatest(max(through_on) FILTER (WHERE feed = '-'), min(through_on) FILTER (WHERE feed <> '-'))
+        FROM cash_feed WHERE company = :company
         """,
-        {"company": company, "id": fiscal_receipt_id, "told": told},
+        {"company": company},
     )
-    return bool(result.rowcount)
+    through_on: date | None = result.scalar_one()
+    return through_on
 
 
 async def note_parked_input(
@@ -790,18 +773,6 @@ async def permit_facts(tx: Transaction, *, company: str, customer: str, receivab
             tx.connection, consumer=tx.service, topics=("cobranza.dunning", "cobranza.invoicing")
         ),
     )
-
-
-async def control_verdict(tx: Transaction, *, company: str, currency: str) -> str | None:
-    """The verdict on the newest control total that was compared, or None when none was."""
-    result = await tx.execute(
-        """
-        SELECT verdict FROM control_total WHERE company = :company AND currency = :currency AND verdict IS NOT NULL
-        ORDER BY total_on DESC LIMIT 1
-        """,
-        {"company": company, "currency": currency},
-    )
-    return result.scalar_one_or_none()
 
 
 async def stored_permit(
@@ -1649,3 +1620,457 @@ def _columns(names: str, rows: Sequence[Any]) -> Mapping[str, list[Any]]:
 
 def _prefixed(columns: str, table: str) -> str:
     return ", ".join(f"{table}.{name}" for name in columns.split(", "))
+
+
+# ---------------------------------------------------------------------- control totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlRun:
+    """One run of a system's control total of a day, as far as it is here; amounts in minor units."""
+
+    control_total_id: UUID
+    company: str
+    currency: str
+    system: str
+    total_on: date
+    run_id: str | None
+    parts: int
+    stated_count: int | None
+    stated_total: int | None
+    verdict: str | None
+    found_count: int | None
+    found_total: int | None
+    differing: int | None
+
+
+_CONTROL_RUN: Final = (
+    "control_total_id, company, currency, system, total_on, run_id, parts, stated_count, stated_total, verdict,"
+    " found_count, found_total, differing"
+)
+
+
+async def open_control_run(
+    tx: Transaction,
+    *,
+    control_total_id: UUID,
+    company: str,
+    currency: str,
+    system: str,
+    total_on: date,
+    run_id: str | None,
+    parts: int,
+    stated_count: int | None,
+    stated_total: int | None,
+) -> ControlRun:
+    """Make and lock a run, or lock it as it was made before."""
+    key = {"id": control_total_id}
+    await tx.execute(
+        """
+        INSERT INTO control_total (control_total_id, company, currency, system, total_on, run_id, parts, stated_count,
+            stated_total, first_at)
+        VALUES (:id, :company, :currency, :system, :total_on, :run_id, :parts, :stated_count, :stated_total, :now)
+        ON CONFLICT DO NOTHING
+        """,
+        {
+            **key,
+            "company": company,
+            "currency": currency,
+            "system": system,
+            "total_on": total_on,
+            "run_id": run_id,
+            "parts": parts,
+            "stated_count": stated_count,
+            "stated_total": stated_total,
+            "now": tx.now,
+        },
+    )
+    return await control_run(tx, control_total_id)
+
+
+async def control_run(tx: Transaction, control_total_id: UUID) -> ControlRun:
+    """Lock a run; nothing deletes one."""
+    rows = await tx.execute(
+        f"SELECT {_CONTROL_RUN} FROM control_total WHERE control_total_id = :id FOR UPDATE",  # noqa: S608 - constant columns
+        {"id": control_total_id},
+    )
+    return ControlRun(**rows.one()._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+
+
+async def control_part(tx: Transaction, *, control_total_id: UUID, part: int) -> Any | None:
+    """What a part of a run said, or None."""
+    rows = await tx.execute(
+        "SELECT told FROM control_total_part WHERE control_total_id = :id AND part = :part",
+        {"id": control_total_id, "part": part},
+    )
+    return rows.scalar_one_or_none()
+
+
+async def add_control_part(
+    tx: Transaction, *, control_total_id: UUID, part: int, told: str, customers: Mapping[str, int]
+) -> int:
+    """Keep a part of a run; returns how many of its parts are here now."""
+    key = {"id": control_total_id}
+    await tx.execute(
+        "INSERT INTO control_total_part (control_total_id, part, told) VALUES (:id, :part, CAST(:told AS jsonb))",
+        {**key, "part": part, "told": told},
+    )
+    await tx.execute(
+        """
+        INSERT INTO control_total_customer (control_total_id, customer, stated)
+        SELECT :id, * FROM unnest(CAST(:customers AS text[]), CAST(:stated AS bigint[]))
+        """,
+        {**key, "customers": list(customers), "stated": list(customers.values())},
+    )
+    rows = await tx.execute("SELECT count(*) FROM control_total_part WHERE control_total_id = :id", key)
+    return int(rows.scalar_one())
+
+
+async def stated_customers(tx: Transaction, control_total_id: UUID) -> dict[str, int]:
+    """What a run states by customer, in minor units."""
+    rows = await tx.execute(
+        "SELECT customer, stated FROM control_total_customer WHERE control_total_id = :id", {"id": control_total_id}
+    )
+    return {row.customer: row.stated for row in rows}
+
+
+async def count_control_parts(tx: Transaction, control_total_id: UUID) -> int:
+    """How many parts of a run are here."""
+    rows = await tx.execute(
+        "SELECT count(*) FROM control_total_part WHERE control_total_id = :id", {"id": control_total_id}
+    )
+    return int(rows.scalar_one())
+
+
+async def open_as_of(
+    tx: Transaction, *, company: str, currency: str, system: str, on: date
+) -> dict[str, tuple[int, int]]:
+    """Open instalments of a system's invoices at the end of a day by customer: how many, and their sum in minor units.
+
+    Taken back from today's balances by what the journal dates later, which is little for a day just
+    past. Nothing counts before its debt was issued; late charges are ours alone and left out.
+    """
+    rows = await tx.execute(
+        """
+        WITH later AS (
+            SELECT l.receivable_id, sum(l.amount) AS moved FROM journal_entry e JOIN journal_line l USING (entry_id)
+            WHERE e.company = :company AND e.effective_on > :on AND l.account = 'AR' GROUP BY l.receivable_id)
+        SELECT customer, count(*) AS instalments, sum(balance)::bigint AS total FROM (
+            SELECT r.customer, r.open - coalesce(later.moved, 0) AS balance
+            FROM receivable r JOIN invoice i ON i.company = r.company AND i.invoice_id = r.invoice_id
+            LEFT JOIN later ON later.receivable_id = r.receivable_id
+            WHERE r.company = :company AND r.currency = :currency AND r.kind = 'invoice' AND i.system = :system
+                AND r.issued_on <= :on AND (r.open > 0 OR later.receivable_id IS NOT NULL)) b
+        WHERE balance > 0 GROUP BY customer
+        """,
+        {"company": company, "currency": currency, "system": system, "on": on},
+    )
+    return {row.customer: (row.instalments, row.total) for row in rows}
+
+
+async def save_control_check(
+    tx: Transaction,
+    *,
+    control_total_id: UUID,
+    verdict: str,
+    found_count: int,
+    found_total: int,
+    differences: Sequence[tuple[str, int, int]],
+) -> None:
+    """Keep what a comparison came to: `differences` are (customer, stated, found)."""
+    key = {"id": control_total_id}
+    await tx.execute(
+        """
+        UPDATE control_total SET verdict = :verdict, found_count = :count, found_total = :total, differing = :differing,
+            checked_at = :now WHERE control_total_id = :id
+        """,
+        {
+            **key,
+            "verdict": verdict,
+            "count": found_count,
+            "total": found_total,
+            "differing": len(differences),
+            "now": tx.now,
+        },
+    )
+    await tx.execute("DELETE FROM control_total_difference WHERE control_total_id = :id", key)
+    if differences:
+        await tx.execute(
+            """
+            INSERT INTO control_total_difference (control_total_id, customer, stated, found)
+            SELECT :id, * FROM unnest(CAST(:customers AS text[]), CAST(:stated AS bigint[]), CAST(:found AS bigint[]))
+            """,
+            {
+                **key,
+                "customers": [customer for customer, _, _ in differences],
+                "stated": [stated for _, stated, _ in differences],
+                "found": [found for _, _, found in differences],
+            },
+        )
+
+
+async def lock_control_standing(tx: Transaction, *, company: str, currency: str) -> int:
+    """Let nobody else judge the currency's totals meanwhile; returns the version of what stands."""
+    key = {"company": company, "currency": currency}
+    await tx.execute(
+        "INSERT INTO control_standing (company, currency, version) VALUES (:company, :currency, 0) ON CONFLICT DO NOTHING",
+        key,
+    )
+    rows = await tx.execute(
+        "SELECT version FROM control_standing WHERE company = :company AND currency = :currency FOR UPDATE", key
+    )
+    return int(rows.scalar_one())
+
+
+async def save_control_standing(
+    tx: Transaction, *, company: str, currency: str, standing: str | None, version: int
+) -> None:
+    """Keep what stands for the currency now."""
+    await tx.execute(
+        """
+        UPDATE control_standing SET standing = :standing, version = :version
+        WHERE company = :company AND currency = :currency
+        """,
+        {"company": company, "currency": currency, "standing": standing, "version": version},
+    )
+
+
+async def last_control_runs(tx: Transaction, *, company: str, currency: str) -> dict[str, tuple[UUID, str]]:
+    """The run that counts for each system, and its verdict: of the newest day, the newest; a run before none."""
+    rows = await tx.execute(
+        """
+        SELECT DISTINCT ON (system) system, control_total_id, verdict FROM control_total
+        WHERE company = :company AND currency = :currency AND verdict IS NOT NULL
+        ORDER BY system, total_on DESC, verdict = 'missing', arrived DESC
+        """,
+        {"company": company, "currency": currency},
+    )
+    return {row.system: (row.control_total_id, row.verdict) for row in rows}
+
+
+async def control_standing(tx: Transaction, *, company: str, currency: str) -> str | None:
+    """What the last control totals of a currency came to, the worst of all systems; None when none was ever due."""
+    rows = await tx.execute(
+        "SELECT standing FROM control_standing WHERE company = :company AND currency = :currency",
+        {"company": company, "currency": currency},
+    )
+    return rows.scalar_one_or_none()
+
+
+async def without_control_total(tx: Transaction, *, company: str, on: date) -> list[tuple[str, str]]:
+    """Systems and currencies with open debts of which no total of that day or later has come."""
+    rows = await tx.execute(
+        """
+        SELECT DISTINCT i.system, r.currency
+        FROM receivable r JOIN invoice i ON i.company = r.company AND i.invoice_id = r.invoice_id
+        WHERE r.company = :company AND r.open > 0 AND r.kind = 'invoice' AND r.issued_on <= :on
+            AND NOT EXISTS (
+                SELECT 1 FROM control_total t WHERE t.company = r.company AND t.system = i.system
+                    AND t.currency = r.currency AND t.total_on >= :on)
+        ORDER BY i.system, r.currency
+        """,
+        {"company": company, "on": on},
+    )
+    return [(row.system, row.currency) for row in rows]
+
+
+# ---------------------------------------------------------------------- fiscal receipts
+
+_FISCAL_RECEIPT: Final = (
+    "fiscal_receipt_id, company, customer, currency, period, number, method, received_on, deadline_on, state, version,"
+    " alert, replaces, grouping_by AS grouping, answer ->> 'fiscal_id' AS issued_as, answer ->> 'code' AS code"
+)
+_FISCAL_LINE: Final = "invoice_id, receivable_id, payment_id, fiscal_id, place, part_number, previous, paid, state"
+
+
+async def _save_fiscal(tx: Transaction, facts: Facts) -> None:
+    found = sorted(facts.new_fiscal.items())
+    await tx.execute(
+        """
+        INSERT INTO invoice_fiscal (invoice_id, company, fiscal_id, payment_method_code)
+        SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:companies AS text[]), CAST(:fiscal_ids AS text[]),
+            CAST(:codes AS text[]))
+        ON CONFLICT (company, invoice_id) DO UPDATE SET fiscal_id = excluded.fiscal_id,
+            payment_method_code = excluded.payment_method_code
+        """,
+        {
+            "ids": [invoice_id for invoice_id, _ in found],
+            "companies": [company for _, (company, _, _) in found],
+            "fiscal_ids": [fiscal_id for _, (_, fiscal_id, _) in found],
+            "codes": [code for _, (_, _, code) in found],
+        },
+    )
+
+
+async def fiscal_facts(
+    tx: Transaction, invoices: Iterable[tuple[str, UUID]]
+) -> dict[UUID, tuple[str | None, str | None]]:
+    """Fiscal id and payment method code of invoices that have any."""
+    rows = await tx.execute(
+        """
+        SELECT f.invoice_id, f.fiscal_id, f.payment_method_code
+        FROM unnest(CAST(:a AS text[]), CAST(:b AS uuid[])) AS t(a, b)
+        JOIN invoice_fiscal f ON f.company = t.a AND f.invoice_id = t.b
+        """,
+        _pairs(invoices),
+    )
+    return {row.invoice_id: (row.fiscal_id, row.payment_method_code) for row in rows}
+
+
+async def open_beside(
+    tx: Transaction, invoices: Iterable[tuple[str, UUID]], *, known: Sequence[UUID]
+) -> dict[UUID, int]:
+    """What is open of invoices in receivables other than the known ones, in minor units."""
+    rows = await tx.execute(
+        """
+        SELECT r.invoice_id, sum(r.open)::bigint AS open FROM unnest(CAST(:a AS text[]), CAST(:b AS uuid[])) AS t(a, b)
+        JOIN receivable r ON r.company = t.a AND r.invoice_id = t.b
+        WHERE r.kind = 'invoice' AND r.receivable_id <> ALL(CAST(:known AS uuid[])) GROUP BY r.invoice_id
+        """,
+        {**_pairs(invoices), "known": list(known)},
+    )
+    return {row.invoice_id: row.open for row in rows}
+
+
+async def methods_of(tx: Transaction, receipts: Iterable[tuple[str, UUID]]) -> dict[UUID, str]:
+    """By which means each payment came."""
+    rows = await tx.execute(
+        """
+        SELECT r.receipt_id, r.details ->> 'method' AS method FROM unnest(CAST(:a AS text[]), CAST(:b AS uuid[])) AS t(a, b)
+        JOIN receipt r ON r.company = t.a AND r.receipt_id = t.b
+        """,
+        _pairs(receipts),
+    )
+    return {row.receipt_id: row.method for row in rows if row.method is not None}
+
+
+async def open_fiscal_books(
+    tx: Transaction, *, invoices: Iterable[tuple[str, UUID]], periods: Sequence[tuple[str, str, str]]
+) -> FiscalBooks:
+    """Lock and load every receipt with a line of the invoices, those gathering for the periods, and the numbers used.
+
+    Args:
+        periods: (company, customer, period).
+    """
+    rows = await tx.execute(
+        f"""
+        SELECT {_FISCAL_RECEIPT} FROM fiscal_receipt WHERE fiscal_receipt_id IN (
+            SELECT l.fiscal_receipt_id FROM unnest(CAST(:a AS text[]), CAST(:b AS uuid[])) AS t(a, b)
+            JOIN fiscal_receipt_line l ON l.company = t.a AND l.invoice_id = t.b
+            UNION ALL SELECT r.fiscal_receipt_id
+            FROM unnest(CAST(:companies AS text[]), CAST(:customers AS text[]), CAST(:periods AS text[])) AS t(a, b, c)
+            JOIN fiscal_receipt r ON r.company = t.a AND r.customer = t.b AND r.period = t.c AND r.state = 'gathering')
+        ORDER BY fiscal_receipt_id FOR UPDATE
+        """,  # noqa: S608 - constant columns
+        {**_pairs(invoices), **_triples(periods)},
+    )
+    receipts = [FiscalReceipt(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name
+    if receipts:
+        of = {receipt.fiscal_receipt_id: receipt for receipt in receipts}
+        lines = await tx.execute(
+            f"""
+            SELECT fiscal_receipt_id, {_FISCAL_LINE}, shares FROM fiscal_receipt_line
+            WHERE fiscal_receipt_id = ANY(CAST(:ids AS uuid[])) ORDER BY fiscal_receipt_id, line
+            """,  # noqa: S608 - constant columns
+            {"ids": list(of)},
+        )
+        for row in lines:
+            of[row.fiscal_receipt_id].lines.append(_fiscal_line(row))
+    numbers = await tx.execute(
+        """
+        SELECT r.company, r.customer, r.period, max(r.number) AS number
+        FROM (SELECT DISTINCT * FROM unnest(CAST(:companies AS text[]), CAST(:customers AS text[]),
+            CAST(:periods AS text[]))) AS t(a, b, c)
+        JOIN fiscal_receipt r ON r.company = t.a AND r.customer = t.b AND r.period = t.c GROUP BY 1, 2, 3
+        """,
+        _triples([*periods, *((r.company, r.customer, r.period) for r in receipts)]),
+    )
+    return FiscalBooks(receipts, numbers={(row.company, row.customer, row.period): row.number for row in numbers})
+
+
+def _fiscal_line(row: Any) -> Line:
+    values = {name: getattr(row, name) for name in _FISCAL_LINE.split(", ")}
+    return Line(**values, shares={UUID(allocation): amount for allocation, amount in row.shares.items()})
+
+
+async def lock_fiscal_receipt(tx: Transaction, fiscal_receipt_id: UUID) -> tuple[FiscalReceipt, Any] | None:
+    """Lock one receipt; returns it with the answer it had, or None."""
+    rows = await tx.execute(
+        f"""
+        SELECT {_FISCAL_RECEIPT}, answer FROM fiscal_receipt WHERE fiscal_receipt_id = :id
+        FOR UPDATE
+        """,  # noqa: S608 - constant columns
+        {"id": fiscal_receipt_id},
+    )
+    row = rows.one_or_none()
+    if row is None:
+        return None
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+    answer = values.pop("answer")
+    receipt = FiscalReceipt(**values)
+    lines = await tx.execute(
+        f"""
+        SELECT {_FISCAL_LINE}, shares FROM fiscal_receipt_line WHERE fiscal_receipt_id = :id ORDER BY line
+        """,  # noqa: S608 - constant columns
+        {"id": fiscal_receipt_id},
+    )
+    receipt.lines.extend(map(_fiscal_line, lines))
+    return receipt, answer
+
+
+async def save_fiscal_receipts(tx: Transaction, receipts: Sequence[FiscalReceipt]) -> None:
+    """Write receipts and their lines as they are now."""
+    await tx.execute(
+        """
+        INSERT INTO fiscal_receipt (fiscal_receipt_id, company, customer, currency, grouping_by, period, number, method,
+            received_on, deadline_on, state, version, alert, replaces)
+        SELECT * FROM unnest(CAST(:fiscal_receipt_id AS uuid[]), CAST(:company AS text[]), CAST(:customer AS text[]),
+            CAST(:currency AS text[]), CAST(:grouping AS text[]), CAST(:period AS text[]), CAST(:number AS int[]),
+            CAST(:method AS text[]), CAST(:received_on AS date[]), CAST(:deadline_on AS date[]), CAST(:state AS text[]),
+            CAST(:version AS bigint[]), CAST(:alert AS text[]), CAST(:replaces AS uuid[]))
+        ON CONFLICT (fiscal_receipt_id) DO UPDATE SET method = excluded.method, received_on = excluded.received_on,
+            state = excluded.state, version = excluded.version, alert = excluded.alert
+        """,
+        _columns(
+            "fiscal_receipt_id, company, customer, currency, grouping, period, number, method, received_on, deadline_on,"
+            " state, version, alert, replaces",
+            receipts,
+        ),
+    )
+    lines = [(receipt, number, line) for receipt in receipts for number, line in enumerate(receipt.lines, 1)]
+    await tx.execute(
+        """
+        INSERT INTO fiscal_receipt_line (fiscal_receipt_id, line, company, invoice_id, receivable_id, payment_id, fiscal_id,
+            place, part_number, previous, paid, state, shares)
+        SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:numbers AS int[]), CAST(:companies AS text[]),
+            CAST(:invoice_id AS uuid[]), CAST(:receivable_id AS uuid[]), CAST(:payment_id AS uuid[]),
+            CAST(:fiscal_id AS text[]), CAST(:place AS int[]), CAST(:part_number AS int[]), CAST(:previous AS bigint[]),
+            CAST(:paid AS bigint[]), CAST(:state AS text[]), CAST(:shares AS jsonb[]))
+        ON CONFLICT (fiscal_receipt_id, line) DO UPDATE SET part_number = excluded.part_number,
+            previous = excluded.previous, paid = excluded.paid, state = excluded.state, shares = excluded.shares
+        """,
+        {
+            **_columns(_FISCAL_LINE, [line for _, _, line in lines]),
+            "ids": [receipt.fiscal_receipt_id for receipt, _, _ in lines],
+            "numbers": [number for _, number, _ in lines],
+            "companies": [receipt.company for receipt, _, _ in lines],
+            "shares": [json.dumps({str(i): minor for i, minor in line.shares.items()}) for _, _, line in lines],
+        },
+    )
+
+
+async def keep_fiscal_answer(tx: Transaction, *, fiscal_receipt_id: UUID, told: str) -> None:
+    """Keep what the ERP answered to a receipt."""
+    await tx.execute(
+        "UPDATE fiscal_receipt SET answer = CAST(:told AS jsonb) WHERE fiscal_receipt_id = :id",
+        {"id": fiscal_receipt_id, "told": told},
+    )
+
+
+def _triples(triples: Iterable[tuple[str, str, str]]) -> dict[str, list[str]]:
+    listed = list(triples)
+    return {
+        "companies": [company for company, _, _ in listed],
+        "customers": [customer for _, customer, _ in listed],
+        "periods": [period for _, _, period in listed],
+    }

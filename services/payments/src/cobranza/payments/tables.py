@@ -285,29 +285,6 @@ cash_feed = Table(
     PrimaryKeyConstraint("company", "feed"),
 )
 
-control_total = Table(
-    "control_total",
-    metadata,
-    Column("company", Text),
-    Column("currency", CHAR(3)),
-    Column("total_on", Date),
-    Column("system", Text),
-    Column("told", JSONB, nullable=False),
-    # Null until it was compared with the ledger.
-    Column("verdict", Text),
-    PrimaryKeyConstraint("company", "currency", "total_on", "system"),
-    CheckConstraint("verdict IN ('matched', 'mismatch', 'missing')", name="control_total_verdict"),
-)
-
-fiscal_receipt_answer = Table(
-    "fiscal_receipt_answer",
-    metadata,
-    Column("company", Text),
-    Column("fiscal_receipt_id", UUID),
-    Column("told", JSONB, nullable=False),
-    PrimaryKeyConstraint("company", "fiscal_receipt_id"),
-)
-
 # What became of the webhooks of payment providers; a refused one waits for a person.
 webhook = Table(
     "webhook",
@@ -538,6 +515,141 @@ match_action = Table(
     _booked_at("done_at"),
     CheckConstraint("verb IN ('accept', 'reject', 'apply', 'move', 'undo')", name="match_action_verb"),
     Index("match_action_of_receipt", "company", "receipt_id"),
+)
+
+# ------------------------------------------------------------------ control totals
+
+# One run of the ERP's total of a day; without parts it is one that did not come.
+control_total = Table(
+    "control_total",
+    metadata,
+    Column("control_total_id", UUID, primary_key=True),
+    Column("company", Text, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("system", Text, nullable=False),
+    Column("total_on", Date, nullable=False),
+    Column("run_id", Text),
+    Column("parts", Integer, nullable=False),
+    Column("stated_count", Integer),
+    Column("stated_total", BigInteger),
+    Column("arrived", BigInteger, Identity(always=True), nullable=False),
+    Column("first_at", DateTime(timezone=True), nullable=False),
+    # Null until it was compared with the ledger.
+    Column("verdict", Text),
+    Column("found_count", Integer),
+    Column("found_total", BigInteger),
+    Column("differing", Integer),
+    Column("checked_at", DateTime(timezone=True)),
+    CheckConstraint("verdict IN ('matched', 'mismatch', 'missing')", name="control_total_verdict"),
+    CheckConstraint("(parts = 0) = (stated_total IS NULL)", name="control_total_stated"),
+    CheckConstraint("(verdict IS NULL) = (checked_at IS NULL)", name="control_total_checked"),
+    Index("control_total_by_day", "company", text("total_on DESC"), text("arrived DESC")),
+)
+
+control_total_part = Table(
+    "control_total_part",
+    metadata,
+    Column("control_total_id", UUID, ForeignKey("control_total.control_total_id")),
+    Column("part", Integer),
+    Column("told", JSONB, nullable=False),
+    PrimaryKeyConstraint("control_total_id", "part"),
+)
+
+control_total_customer = Table(
+    "control_total_customer",
+    metadata,
+    Column("control_total_id", UUID, ForeignKey("control_total.control_total_id")),
+    Column("customer", Text),
+    Column("stated", BigInteger, nullable=False),
+    PrimaryKeyConstraint("control_total_id", "customer"),
+)
+
+control_total_difference = Table(
+    "control_total_difference",
+    metadata,
+    Column("control_total_id", UUID, ForeignKey("control_total.control_total_id")),
+    Column("customer", Text),
+    Column("stated", BigInteger, nullable=False),
+    Column("found", BigInteger, nullable=False),
+    Column("distance", BigInteger, Computed("abs(stated - found)", persisted=True)),
+    PrimaryKeyConstraint("control_total_id", "customer"),
+    Index("control_total_difference_by_size", "control_total_id", text("distance DESC"), "customer"),
+)
+
+# The worst of the systems' last verdicts; its row is the lock of all checks of the currency.
+control_standing = Table(
+    "control_standing",
+    metadata,
+    Column("company", Text),
+    Column("currency", CHAR(3)),
+    Column("standing", Text),
+    Column("version", BigInteger, nullable=False),
+    PrimaryKeyConstraint("company", "currency"),
+    CheckConstraint("standing IN ('matched', 'mismatch', 'missing')", name="control_standing_verdict"),
+)
+
+# ------------------------------------------------------------------ fiscal receipts
+
+# What the tax authority knows of an invoice, where receipts are owed at all.
+invoice_fiscal = Table(
+    "invoice_fiscal",
+    metadata,
+    Column("company", Text),
+    Column("invoice_id", UUID),
+    Column("fiscal_id", Text),
+    Column("payment_method_code", Text),
+    PrimaryKeyConstraint("company", "invoice_id"),
+)
+
+fiscal_receipt = Table(
+    "fiscal_receipt",
+    metadata,
+    Column("fiscal_receipt_id", UUID, primary_key=True),
+    Column("company", Text, nullable=False),
+    Column("customer", Text, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("grouping_by", Text, nullable=False),
+    # What it is owed for, a payment or a month, and which one of that it is.
+    Column("period", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("received_on", Date, nullable=False),
+    Column("deadline_on", Date, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("alert", Text),
+    Column("replaces", UUID),
+    Column("answer", JSONB),
+    UniqueConstraint("company", "customer", "period", "number"),
+    CheckConstraint("state IN ('gathering', 'due', 'answered', 'rejected', 'cancelled')", name="fiscal_receipt_state"),
+    CheckConstraint("grouping_by IN ('per_payment', 'monthly')", name="fiscal_receipt_grouping"),
+    Index("fiscal_receipt_by_deadline", "company", "deadline_on", "fiscal_receipt_id"),
+    Index("fiscal_receipt_open", "company", "deadline_on", postgresql_where=text("state IN ('due', 'rejected')")),
+)
+
+fiscal_receipt_line = Table(
+    "fiscal_receipt_line",
+    metadata,
+    Column("fiscal_receipt_id", UUID, ForeignKey("fiscal_receipt.fiscal_receipt_id")),
+    Column("line", Integer),
+    Column("company", Text, nullable=False),
+    Column("invoice_id", UUID, nullable=False),
+    Column("receivable_id", UUID, nullable=False),
+    Column("payment_id", UUID, nullable=False),
+    Column("fiscal_id", Text),
+    Column("place", Integer, nullable=False),
+    Column("part_number", Integer, nullable=False),
+    Column("previous", BigInteger, nullable=False),
+    Column("paid", BigInteger, nullable=False),
+    Column("remaining", BigInteger, Computed("previous - paid", persisted=True)),
+    Column("state", Text, nullable=False),
+    # What each allocation gave of it, in minor units.
+    Column("shares", JSONB, nullable=False),
+    PrimaryKeyConstraint("fiscal_receipt_id", "line"),
+    CheckConstraint("state IN ('live', 'dropped', 'cancelled')", name="fiscal_receipt_line_state"),
+    CheckConstraint("paid > 0", name="fiscal_receipt_line_paid"),
+    CheckConstraint("remaining >= 0", name="fiscal_receipt_line_remaining"),
+    Index("fiscal_receipt_line_of_invoice", "company", "invoice_id"),
 )
 
 plumbing.attach(metadata)

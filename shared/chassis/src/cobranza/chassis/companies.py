@@ -87,6 +87,10 @@ class CompanyProfile(_Entry):
     dunning_start: date | None = None
     delivery: Literal["sandbox", "copy", "live"] = "sandbox"
     cash_feed: Literal["none", "watermark"] = "none"
+    #: daily: a total that is not there in the morning after a business day is missing.
+    control_totals: Literal["none", "daily"] = "none"
+    #: Absent: per_payment in MX, and only for invoices that say PPD; set: for all that do not say PUE.
+    fiscal_receipts: Literal["none", "per_payment", "monthly"] | None = None
     fifo_auto: bool = False
     #: By currency; none: every missing cent stays open.
     tolerance: Mapping[str, Tolerance] = Field(default_factory=dict)

@@ -1,5 +1,6 @@
 """Identifiers and the pure functions that derive them, so that a repeat gives the same id."""
 
+from datetime import date
 from hashlib import sha1
 from typing import NewType
 from uuid import UUID, uuid5
@@ -36,6 +37,7 @@ _PAYMENT = uuid5(_ROOT, "payment")
 _ALLOCATION = uuid5(_ROOT, "allocation")
 _LATE_CHARGE = uuid5(_ROOT, "late-charge")
 _FISCAL_RECEIPT = uuid5(_ROOT, "fiscal-receipt")
+_CONTROL_TOTAL = uuid5(_ROOT, "control-total")
 _NOTICE = uuid5(_ROOT, "notice")
 _CONTACT_POINT = uuid5(_ROOT, "contact-point")
 _EVENT = uuid5(_ROOT, "event")
@@ -87,6 +89,11 @@ def late_charge_receivable_id(
 def fiscal_receipt_id(*, company: str, customer: str, period: str) -> FiscalReceiptId:
     """Id of the fiscal receipt owed for ``period``: a payment's id, or a month such as 2027-01."""
     return FiscalReceiptId(derived(_FISCAL_RECEIPT, company, customer, period))
+
+
+def control_total_id(*, company: str, system: str, currency: str, total_on: date, run: str) -> UUID:
+    """Id of one run of a system's control total of a day; ``run`` is empty for a message that names none."""
+    return derived(_CONTROL_TOTAL, company, system, currency, total_on.isoformat(), run)
 
 
 def notice_id(*, company: str, case_id: UUID, step: str, run: int, channel: str) -> NoticeId:

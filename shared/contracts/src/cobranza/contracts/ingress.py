@@ -1,10 +1,10 @@
 """Events that ERPs and banks may send: the same words, external references only, never our ids."""
 
 from datetime import date
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from cobranza.contracts.identifiers import FiscalReceiptId
 from cobranza.contracts.invoicing import Contact, InvoiceTerms
@@ -179,7 +179,11 @@ class CustomerTotal(Part):
 
 
 class ControlTotal(Payload):
-    """How many instalments are open in the ERP on a date, and what they sum to."""
+    """How many instalments of a system's invoices are open in the ERP on a date, and what they sum to.
+
+    A run takes as many messages as its customers need; each repeats the company's figures. A later
+    run of the same date, under another run id, corrects the one before.
+    """
 
     TYPE: ClassVar[str] = "erp.control-total.v1"
     AGGREGATE: ClassVar[str] = "control-total"
@@ -192,8 +196,22 @@ class ControlTotal(Payload):
     open_total: NonNegativeMoney
     customers: Annotated[
         tuple[CustomerTotal, ...],
-        Field(max_length=500, description="So that a difference is named"),
+        Field(max_length=500, description="So that a difference is named; each customer once in a run"),
     ] = ()
+    run_id: Annotated[
+        ExternalId | None,
+        Field(description="The system's own name of the run; absent: the message is a run by itself"),
+    ] = None
+    part: Annotated[Ordinal, Field(description="Which of the run's messages this is")] = 1
+    parts: Annotated[Ordinal, Field(description="How many messages the run has")] = 1
+
+    @model_validator(mode="after")
+    def _is_one_of_its_run(self) -> Self:
+        if self.part > self.parts:
+            raise ValueError(f"part {self.part} of a run of {self.parts}")
+        if self.run_id is None and self.parts > 1:
+            raise ValueError("several messages of one run need its run_id")
+        return self
 
 
 class FiscalReceiptAnswered(Payload):

@@ -97,6 +97,12 @@ class InvoiceTerms(Payload):
     terms: Annotated[Line | None, Field(description="Payment terms in words, for people")] = None
     discount: Discount | None = None
     documents: Annotated[tuple[Document, ...], Field(max_length=20)] = ()
+    payment_method_code: Annotated[
+        Line | None,
+        Field(
+            description="How the tax authority is told it is paid; open set; known: PUE (at once), PPD (later, in parts)"
+        ),
+    ] = None
 
 
 class InvoiceState(InvoiceTerms):

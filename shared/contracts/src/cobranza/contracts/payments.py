@@ -24,6 +24,7 @@ from cobranza.contracts.payloads import (
     Currency,
     Customer,
     External,
+    ExternalId,
     Instant,
     Line,
     Ordinal,
@@ -34,6 +35,7 @@ from cobranza.contracts.payloads import (
     ReasonCode,
     Sha256,
     Slug,
+    System,
     Version,
 )
 from cobranza.contracts.reasons import TRANSIENT_PERMIT_REFUSALS
@@ -250,6 +252,15 @@ class CashWatermark(Payload):
     feed: Annotated[Slug | None, Field(description="Absent: all cash of the company")] = None
     through_on: Annotated[date, Field(description="Last day that is complete, inclusive")]
     stated_at: Instant
+    company_through_on: Annotated[
+        date | None,
+        Field(description="Last day of which all cash of the company is known now, whatever its feeds"),
+    ] = None
+
+    @property
+    def all_through_on(self) -> date | None:
+        """Last day of which all cash of the company is known, as far as this event tells it."""
+        return self.company_through_on or (self.through_on if self.feed is None else None)
 
 
 class ControlFigures(Part):
@@ -267,8 +278,11 @@ class CustomerDifference(Part):
     found: NonNegativeMoney
 
 
+ControlVerdict = Literal["matched", "mismatch", "missing"]
+
+
 class ControlTotalChecked(Payload):
-    """The ERP's total of open receivables was compared with the ledger."""
+    """A run of the ERP's totals of open receivables was compared with the ledger, or did not come in time."""
 
     TYPE: ClassVar[str] = "cobranza.payments.control-total-checked.v1"
     AGGREGATE: ClassVar[str] = "control-total"
@@ -276,29 +290,45 @@ class ControlTotalChecked(Payload):
 
     currency: Currency
     total_on: Annotated[date, Field(description="The date the totals are for")]
-    verdict: Literal["matched", "mismatch", "missing"]
+    system: Annotated[System | None, Field(description="Whose invoices the total counts")] = None
+    run_id: ExternalId | None = None
+    verdict: ControlVerdict
+    standing: Annotated[
+        ControlVerdict | None,
+        Field(
+            description="What counts for the company and currency now: the worst of its systems' last verdicts;"
+            " absent: the verdict"
+        ),
+    ] = None
     stated: Annotated[ControlFigures | None, Field(description="Absent when missing")] = None
     found: ControlFigures
     differences: Annotated[
         tuple[CustomerDifference, ...], Field(max_length=100, description="The largest come first")
     ] = ()
+    differing: Annotated[Count | None, Field(description="How many customers differ, also beyond the list")] = None
     checked_at: Instant
+
+    @property
+    def standing_now(self) -> ControlVerdict:
+        """What counts for the company and currency after this check."""
+        return self.standing or self.verdict
 
 
 class FiscalReceiptLine(Part):
-    """One invoice paid by the payments the receipt is for."""
+    """One invoice paid by one payment the receipt is for."""
 
     invoice_id: InvoiceId
-    receivable_id: ReceivableId
+    receivable_id: Annotated[ReceivableId, Field(description="The first of its instalments that was paid")]
+    payment_id: PaymentId | None = None
     fiscal_id: Line | None = None
     part_number: Annotated[Ordinal, Field(description="Count of payments of the invoice so far")]
-    previous: NonNegativeMoney
+    previous: Annotated[NonNegativeMoney, Field(description="Open of the whole invoice before")]
     paid: PositiveMoney
-    remaining: NonNegativeMoney
+    remaining: Annotated[NonNegativeMoney, Field(description="previous less paid")]
 
 
 class FiscalReceiptDue(Payload):
-    """The law asks for a fiscal receipt of a payment, or of a month's payments, by a day."""
+    """The law asks for a fiscal receipt of a payment, or of a month's payments, by a day; told anew when it changes."""
 
     TYPE: ClassVar[str] = "cobranza.payments.fiscal-receipt-due.v1"
     AGGREGATE: ClassVar[str] = "fiscal-receipt"
@@ -310,9 +340,18 @@ class FiscalReceiptDue(Payload):
     payment_ids: Annotated[tuple[PaymentId, ...], Field(min_length=1, max_length=500)]
     amount: PositiveMoney
     method: Method
-    received_on: date
-    deadline_on: date
+    received_on: Annotated[date, Field(description="Value date; of the last payment where it is for several")]
+    deadline_on: Annotated[date, Field(description="Last day, of the creditor")]
     state: Annotated[Slug, Field(description="Open set; known: due, answered, rejected, cancelled")] = "due"
+    alert: Annotated[
+        Slug | None,
+        Field(
+            description="How near its deadline is; open set; known: d3, d1, d0, overdue; absent: farther, or answered"
+        ),
+    ] = None
+    replaces: Annotated[FiscalReceiptId | None, Field(description="The cancelled receipt whose rest this is")] = None
+    fiscal_id: Annotated[Line | None, Field(description="Of the receipt, once issued")] = None
+    code: Annotated[Line | None, Field(description="Why it was rejected")] = None
     lines: Annotated[tuple[FiscalReceiptLine, ...], Field(max_length=500)]
 
 

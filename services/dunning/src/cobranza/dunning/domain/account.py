@@ -86,10 +86,10 @@ def follow(account: Account, told: Payload, ladder: Ladder | None) -> Account:
             return _balance(account, told)
         case payments.CreditChanged():
             return account.with_facts(unapplied=told.unapplied_minor)
-        case payments.CashWatermark(feed=None):
-            return account.with_facts(cash=CashNeed(told.through_on))
+        case payments.CashWatermark(all_through_on=date() as through_on):
+            return account.with_facts(cash=CashNeed(through_on))
         case payments.ControlTotalChecked():
-            return account.with_facts(control=told.verdict)
+            return account.with_facts(control=told.standing_now)
         case payments.PaymentReceived(customer=None):
             return account.with_facts(unidentified=account.facts.unidentified | {told.amount.minor})
         case invoicing.CustomerChanged():

@@ -749,10 +749,11 @@ class _Evaluation:
                 return Finding(Reason.CASH_STALE, {"needed": cash_through, "found": known})
         control = self._policy.cash.control_total
         if control == "required" or (rung.is_effect and control == "effects"):
-            found = facts.control or "missing"
-            self._gates.append(Gate("control_total", "matched", found, found == "matched"))
-            if found != "matched":
-                return Finding(Reason.CONTROL_MISMATCH, {"needed": "matched", "found": found})
+            # None: the company sends no totals, and none was due; one that is due and did not come is told as missing.
+            holds = facts.control in (None, "matched")
+            self._gates.append(Gate("control_total", "matched", facts.control, holds))
+            if not holds:
+                return Finding(Reason.CONTROL_MISMATCH, {"needed": "matched", "found": facts.control})
         if rung.is_effect:
             return self._no_effect(rung, group)
         refused = max((run for run in facts.runs if run.step == rung.step.id), key=lambda run: run.number, default=None)

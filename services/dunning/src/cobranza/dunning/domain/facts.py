@@ -201,7 +201,7 @@ class AccountFacts:
         contacts: days of the contacts in the last two years.
         runs: the last run of each step of the open case.
         cash: None where the company states no cash watermark.
-        control: what the last control total said; None: none was ever stated.
+        control: what the last control totals came to, the worst of all systems; None: none was ever stated or due.
         handed_over: receivables that an agency or lawyer collects.
         unidentified: amounts of receipts whose payer is not known, minor units.
         evidence: documents at hand for a hand-over.

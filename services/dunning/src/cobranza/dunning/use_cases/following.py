@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Final
 from uuid import UUID
 
@@ -35,13 +36,13 @@ async def follow_payments(desk: Desk, tx: Transaction, events: Sequence[Event]) 
                 of_key.setdefault((told.company, told.customer, told.currency), []).append((told, event))
             case payments.CreditChanged(customer=str(customer)) as told:
                 of_key.setdefault((told.company, customer, told.currency), []).append((told, event))
-            case payments.CashWatermark(feed=None) as told:
-                await repository.save_cash(tx, told.company, told.through_on)
+            case payments.CashWatermark(all_through_on=date() as through_on) as told:
+                await repository.save_cash(tx, told.company, through_on)
                 for account_id in await repository.accounts_waiting(tx, company=told.company, reason=Reason.CASH_STALE):
                     triggers[account_id] = Trigger.of(event)
             case payments.ControlTotalChecked() as told:
                 await repository.save_control(
-                    tx, company=told.company, currency=told.currency, verdict=told.verdict, total_on=told.total_on
+                    tx, company=told.company, currency=told.currency, verdict=told.standing_now, total_on=told.total_on
                 )
                 for account_id in await repository.accounts_waiting(
                     tx, company=told.company, reason=Reason.CONTROL_MISMATCH, currency=told.currency

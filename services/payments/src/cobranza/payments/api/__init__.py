@@ -10,6 +10,8 @@ from cobranza.chassis.ingress import Outcome, add_events_route
 from cobranza.chassis.service import Context
 from cobranza.chassis.streams import Event
 from cobranza.contracts.payments import NoticePermitAnswer, NoticePermitRequest
+from cobranza.payments.api.control_totals import add_control_totals
+from cobranza.payments.api.fiscal_receipts import add_fiscal_receipts
 from cobranza.payments.api.imports import PAGES, add_imports
 from cobranza.payments.api.ledger import add_ledger
 from cobranza.payments.api.matching import add_matching
@@ -49,6 +51,8 @@ def router(context: Context[PaymentsSettings]) -> APIRouter:
         async with context.database.transaction() as tx:
             return await gatekeeper.ask(tx, asked)
 
+    add_control_totals(routes, context)
+    add_fiscal_receipts(routes, context)
     add_ledger(routes, context)
     add_imports(routes, context)
     add_matching(routes, context)

@@ -6,6 +6,10 @@ PaymentsError
 ├── ReversalConflictError      the payment was already reversed, otherwise
 ├── MixedCurrenciesError       two currencies in one payment, or in one permit request
 ├── ControlTotalConflictError  the control total was accepted with other content
+├── ControlTotalRefusedError   a control total cannot be compared as it stands
+├── FiscalReceiptUnknownError  a fiscal receipt is answered that was never asked for
+├── FiscalReceiptRefusedError  an answer to a fiscal receipt says neither issued nor rejected
+├── FiscalReceiptConflictError an answer to a fiscal receipt contradicts the one before
 ├── PermitConflictError        the notice and attempt belong to another request
 ├── WebhookUnknownError        no such account at a payment provider
 ├── WebhookRefusedError        a webhook is not signed as it must be, or not in time
@@ -73,9 +77,34 @@ class MixedCurrenciesError(PaymentsError):
 
 
 class ControlTotalConflictError(PaymentsError):
-    """The control total of that date was accepted with other figures."""
+    """The control total of that date was accepted with other figures; a correction needs a run_id of its own."""
 
     code = "control_total_conflict"
+    status = 409
+
+
+class ControlTotalRefusedError(PaymentsError):
+    """A control total is of a day to come, or names a customer twice in one run."""
+
+    code = "control_total_refused"
+
+
+class FiscalReceiptUnknownError(PaymentsError):
+    """No such fiscal receipt was asked for."""
+
+    code = "fiscal_receipt_unknown"
+
+
+class FiscalReceiptRefusedError(PaymentsError):
+    """The answer to a fiscal receipt says neither that it was issued nor that it was rejected."""
+
+    code = "fiscal_receipt_refused"
+
+
+class FiscalReceiptConflictError(PaymentsError):
+    """The answer contradicts the one before, or names another customer."""
+
+    code = "fiscal_receipt_conflict"
     status = 409
 
 

@@ -1,6 +1,8 @@
 """What payments does, each in one transaction: load, decide, save, tell."""
 
 from cobranza.payments.use_cases.bookkeeping import Bookkeeper, Outcome
+from cobranza.payments.use_cases.control_totals import COMPARE, Expectation, compare_run
+from cobranza.payments.use_cases.fiscal_receipts import REMIND, FiscalDesk, grouping_of
 from cobranza.payments.use_cases.imports import Importer, Report
 from cobranza.payments.use_cases.matching import Matcher, Share, follow_promise
 from cobranza.payments.use_cases.permits import Gatekeeper
@@ -8,7 +10,11 @@ from cobranza.payments.use_cases.stops import follow_stop
 from cobranza.payments.use_cases.verification import check_ledger
 
 __all__ = [
+    "COMPARE",
+    "REMIND",
     "Bookkeeper",
+    "Expectation",
+    "FiscalDesk",
     "Gatekeeper",
     "Importer",
     "Matcher",
@@ -16,6 +22,8 @@ __all__ = [
     "Report",
     "Share",
     "check_ledger",
+    "compare_run",
     "follow_promise",
     "follow_stop",
+    "grouping_of",
 ]

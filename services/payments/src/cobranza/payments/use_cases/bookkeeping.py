@@ -29,7 +29,6 @@ from cobranza.payments.domain.allocation import (
     share_oldest_first,
 )
 from cobranza.payments.domain.errors import (
-    ControlTotalConflictError,
     MixedCurrenciesError,
     PaymentConflictError,
     PaymentsError,
@@ -51,6 +50,8 @@ from cobranza.payments.domain.matching import CONFIDENCE, key_of
 from cobranza.payments.domain.matching import R5 as EXACT_DEBT
 from cobranza.payments.domain.references import Invoice, normalised, references_of
 from cobranza.payments.repository import Facts, Naming, Needs, Reversal
+from cobranza.payments.use_cases.control_totals import keep_control_total
+from cobranza.payments.use_cases.fiscal_receipts import Applied, FiscalDesk, grouping_of
 
 Outcome = Literal["accepted", "duplicate"]
 #: Why a rest within the company's tolerance is given up.
@@ -100,7 +101,7 @@ class Bookkeeper:
                     outcomes[event.id] = refusal
             await repository.save(tx, facts)
             await self._leave_to_matching(tx, facts)
-            desk.publish(tx)
+            await desk.publish(tx)
         for event in known:
             if event.id not in outcomes:
                 try:
@@ -169,6 +170,11 @@ class Bookkeeper:
                     raise TypeError(f"nothing to book: {event.type}")
         return needs
 
+    def _today(self, tx: Transaction, company: str) -> date:
+        profile = self.companies.get(company)
+        assert profile is not None  # events of unknown companies are refused before
+        return tx.now.astimezone(profile.zone).date()
+
     async def _statement(self, tx: Transaction, event: Event) -> Outcome:
         """Accept what an ERP states about its data as a whole, beside the ledger."""
         match event.data:
@@ -181,7 +187,11 @@ class Bookkeeper:
                     return "duplicate"
                 tx.publish(
                     payments.CashWatermark(
-                        company=told.company, feed=told.feed, through_on=told.through_on, stated_at=stated_at
+                        company=told.company,
+                        feed=told.feed,
+                        through_on=told.through_on,
+                        stated_at=stated_at,
+                        company_through_on=await repository.cash_through(tx, told.company),
                     ),
                     sequence=version,
                     cause=event.cause,
@@ -191,30 +201,9 @@ class Bookkeeper:
                 _check_currency(
                     told.currency, (told.open_total, *(c.open_total for c in told.customers)), "/open_total"
                 )
-                kept = await repository.keep_control_total(
-                    tx,
-                    company=told.company,
-                    currency=told.currency,
-                    total_on=told.total_on,
-                    system=told.system,
-                    told=told.model_dump_json(),
-                )
-                if kept is None:
-                    return "accepted"
-                if json.loads(kept) != json.loads(told.model_dump_json()):
-                    raise ControlTotalConflictError(
-                        f"the control total of {told.total_on} in {told.currency} was accepted with other figures",
-                        pointer="/total_on",
-                    )
-                return "duplicate"
+                return await keep_control_total(tx, told, today=self._today(tx, told.company))
             case ingress.FiscalReceiptAnswered() as told:
-                is_new = await repository.keep_fiscal_answer(
-                    tx,
-                    company=told.company,
-                    fiscal_receipt_id=told.fiscal_receipt_id,
-                    told=told.model_dump_json(),
-                )
-                return "accepted" if is_new else "duplicate"
+                return await FiscalDesk(self.companies).answer(tx, told, event.cause)
             case _:
                 raise TypeError(f"not an input of payments: {event.type}")
 
@@ -245,6 +234,7 @@ class Desk:
     companies: Companies
     now: datetime
     tellings: list[_Telling] = field(default_factory=list)
+    applied: list[Applied] = field(default_factory=list)
     _todays: dict[str, date] = field(default_factory=dict)
 
     @property
@@ -252,10 +242,11 @@ class Desk:
         """The part of the ledger that is open."""
         return self.facts.books
 
-    def publish(self, tx: Transaction) -> None:
-        """Tell all that was decided."""
+    async def publish(self, tx: Transaction) -> None:
+        """Tell all that was decided and saved, and what it means for fiscal receipts."""
         for telling in self.tellings:
             tx.publish(telling.payload, sequence=telling.sequence, cause=telling.cause)
+        await FiscalDesk(self.companies).follow(tx, self.books, self.applied)
 
     def take(self, event: Event) -> Outcome:
         """Book one event.
@@ -434,6 +425,9 @@ class Desk:
         )
         self.facts.changed_invoices[told.invoice_id] = None
         self.facts.new_names |= {(told.company, reference, told.invoice_id) for reference in references}
+        is_known = told.fiscal_id is not None or told.payment_method_code is not None
+        if is_known and grouping_of(self._profile(told.company)) is not None:
+            self.facts.new_fiscal[told.invoice_id] = (told.company, told.fiscal_id, told.payment_method_code)
         if told.discount is not None:
             until_on = told.discount.until_on
             self.facts.new_discounts[told.invoice_id] = (told.company, told.discount.amount.minor, until_on)
@@ -615,6 +609,8 @@ class Desk:
 
     def tell_posted(self, cause: Cause, posted: Posted) -> None:
         """Note the events of a posting."""
+        if posted.allocations:
+            self.applied.append(Applied.of(self.books, cause, posted))
         for allocation in posted.allocations:
             receivable = self.books.receivables[allocation.receivable_id]
             self._tell(

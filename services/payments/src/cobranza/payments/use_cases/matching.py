@@ -153,7 +153,7 @@ class Matcher:
         _explain(posting, receipt_id, facts, verdict)
         desk.tell_posted(tx.cause, posting.close())
         await repository.save(tx, facts)
-        desk.publish(tx)
+        await desk.publish(tx)
         await repository.replace_suggestions(
             tx,
             company=company,
@@ -206,7 +206,7 @@ class Matcher:
             posting.explain(receipt.receipt_id, None)
         desk.tell_posted(tx.cause, posting.close())
         await repository.save(tx, facts)
-        desk.publish(tx)
+        await desk.publish(tx)
         await repository.decide_suggestion(tx, suggestion_id=suggestion_id, state="accepted", by=by, reason=reason)
         await repository.note_action(
             tx,
@@ -323,7 +323,7 @@ class Matcher:
             posting.explain(receipt_id, None)
         desk.tell_posted(tx.cause, posting.close())
         await repository.save(tx, facts)
-        desk.publish(tx)
+        await desk.publish(tx)
         # What was suggested was about the money as it stood before.
         await repository.replace_suggestions(tx, company=company, receipt_id=receipt_id, proposals=(), state="open")
         await repository.enqueue_matching(tx, receipts=[(company, receipt_id)], customers=())

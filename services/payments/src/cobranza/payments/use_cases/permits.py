@@ -104,8 +104,9 @@ class Gatekeeper:
         ):
             doubts.add(Reason.CASH_STALE)
         if request.conditions.control_total == "required":
-            verdict = await repository.control_verdict(tx, company=request.company, currency=currency)
-            if verdict not in (None, "matched"):
+            standing = await repository.control_standing(tx, company=request.company, currency=currency)
+            # None: the company sends none, and none was due.
+            if standing not in (None, "matched"):
                 doubts.add(Reason.CONTROL_MISMATCH)
         return frozenset(doubts)
 
