@@ -20,7 +20,7 @@ from cobranza.chassis.service import Context
 from cobranza.chassis.streams.batch import BatchRunner, FetchedList
 from cobranza.chassis.testing import FreshDatabase
 from cobranza.chassis.testing.databases import DatabaseUrls
-from cobranza.contracts import identifiers, ingress, invoicing
+from cobranza.contracts import dunning, identifiers, ingress, invoicing
 from cobranza.contracts.envelope import Envelope, Record, encode, erp_event
 from cobranza.contracts.money import Money
 from cobranza.contracts.payloads import External, Payload
@@ -28,10 +28,14 @@ from cobranza.contracts.topics import CATALOGUE, PAYLOADS, TOPIC_OF, topic
 from cobranza.payments.agents import agents
 from cobranza.payments.invariants import INVARIANTS
 from cobranza.payments.settings import PaymentsSettings
+from cobranza.payments.use_cases import Charger, RuleKeeper
+from cobranza.payments.use_cases.charge_rules import preset_document
 
 ACME = "acme-mx"
 FIFO = "fifo-mx"
 FED = "fed-mx"
+ANDES = "andes-cl"
+THAMES = "thames-uk"
 TOPIC_IDS = {entry.name: UUID(int=number) for number, entry in enumerate(CATALOGUE, 1)}
 
 #: `make nightly`: hundreds of long runs of the ledger machine instead of a few.
@@ -63,6 +67,8 @@ COMPANIES = Companies(
         ACME: profile(ACME),
         FIFO: profile(FIFO, fifo_auto=True),
         FED: profile(FED, cash_feed="watermark"),
+        ANDES: profile(ANDES, country="CL", currencies=("CLP",), zone=ZoneInfo("America/Santiago")),
+        THAMES: profile(THAMES, country="GB", currencies=("GBP",), zone=ZoneInfo("Europe/London")),
     }
 )
 
@@ -167,6 +173,29 @@ class Ledger:
                 k=currency,
             )
         )
+
+    async def activate(self, preset: str, company: str = ACME) -> None:
+        """Put a shipped version of late charge rules into force."""
+        async with self.database.transaction() as tx:
+            await RuleKeeper(self.context.companies).activate(
+                tx, preset_document(preset), company=company, effective_from=date(2020, 1, 1), by="ana"
+            )
+
+    async def settle(self) -> None:
+        """Run the job of late charges until nothing is left to do."""
+        charger = Charger(self.database, self.context.companies)
+        while await charger.run():
+            pass
+
+    async def charges(self) -> list[tuple[str, str, int, int]]:
+        """Kind, number, amount and open of every late charge, in the order of their making."""
+        rows = await self.rows(
+            """
+            SELECT l.kind, r.number, l.amount, r.open FROM late_charge l JOIN receivable r USING (company, receivable_id)
+            ORDER BY l.assessed_on, l.kind, r.number
+            """
+        )
+        return [tuple(row) for row in rows]
 
     async def parked(self) -> list[str]:
         return [row.error_class for row in await self.rows("SELECT error_class FROM parked ORDER BY id")]
@@ -335,6 +364,37 @@ class Make:
             value_on=value_on,
             references=references,
             remittance=tuple({"reference": r, "amount": _money(a, currency)} for r, a in remittance),
+            **changes,
+        )
+
+    def step(
+        self,
+        *numbers: str,
+        effect: str = "interest",
+        on: date = date(2027, 2, 2),
+        step: str = "requerimiento",
+        run: int = 1,
+        case: int = 1,
+        currency: str = "MXN",
+        **changes: Any,
+    ) -> Any:
+        terms = changes.pop("terms", None)
+        return dunning.StepReached(
+            company=self.company,
+            case_id=UUID(int=case),
+            customer=self.customer,
+            currency=currency,
+            step=step,
+            run=run,
+            position=3,
+            kind="effect" if effect == "fee" else "notice",
+            receivable_ids=tuple(self.receivable_id(number) for number in numbers),
+            policy={"id": "mx-b2b", "version": 7},
+            decision_id=UUID(int=9),
+            effect=effect,
+            fee="gestion" if effect == "fee" else None,
+            fee_terms=None if terms is None else dunning.FeeTerms.model_validate(terms),
+            reached_on=on,
             **changes,
         )
 

@@ -19,6 +19,7 @@ from cobranza.contracts.money import Money
 from cobranza.contracts.payments import NoticePermitAnswer, NoticePermitRequest
 from cobranza.payments import queries
 from cobranza.payments.api.imports import PAGES, add_imports
+from cobranza.payments.api.late_charges import add_late_charges
 from cobranza.payments.api.matching import add_matching
 from cobranza.payments.api.webhooks import add_webhooks
 from cobranza.payments.settings import PaymentsSettings
@@ -227,6 +228,7 @@ def router(context: Context[PaymentsSettings]) -> APIRouter:
 
     add_imports(routes, context)
     add_matching(routes, context)
+    add_late_charges(routes, context)
     add_webhooks(routes, context)
     return routes
 

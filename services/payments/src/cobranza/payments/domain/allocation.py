@@ -45,6 +45,26 @@ def share_by_reference(available: int, claims: Sequence[Claim]) -> dict[UUID, in
     return shares
 
 
+def share_with_recovery(available: int, claims: Sequence[Claim]) -> dict[UUID, int]:
+    """As by reference; what is left then recovers what was given up of the debts that the payer names.
+
+    Args:
+        available: unapplied, in minor units of the receivables' currency.
+    """
+    shares = share_by_reference(available, claims)
+    available -= sum(shares.values())
+    for claim in claims:
+        taken = sum(shares.get(receivable.receivable_id, 0) for receivable in claim.receivables)
+        left_of_claim = available if claim.at_most is None else min(available, claim.at_most - taken)
+        for receivable in oldest_first(claim.receivables):
+            amount = min(left_of_claim, receivable.payable - shares.get(receivable.receivable_id, 0))
+            if amount > 0:
+                shares[receivable.receivable_id] = shares.get(receivable.receivable_id, 0) + amount
+                available -= amount
+                left_of_claim -= amount
+    return shares
+
+
 def share_oldest_first(available: int, receivables: Iterable[Receivable]) -> dict[UUID, int]:
     """Spread money over debts, oldest due first and charges last, up to open.
 

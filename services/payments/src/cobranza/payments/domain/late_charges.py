@@ -120,6 +120,24 @@ class OpenPrincipal:
     amount: int
 
 
+def principal_of(*, issued: int, issued_on: date, movements: Iterable[tuple[date, int]]) -> tuple[OpenPrincipal, ...]:
+    """The dated balance of a debt from what was issued and what moved it since.
+
+    Args:
+        issued: in minor units.
+        movements: from which day on the balance is higher or lower by how many minor units, in any order.
+    """
+    by_day: dict[date, int] = {issued_on: issued}
+    for day, amount in movements:
+        by_day[max(day, issued_on)] = by_day.get(max(day, issued_on), 0) + amount
+    balance = 0
+    found = []
+    for day in sorted(by_day):
+        balance += by_day[day]
+        found.append(OpenPrincipal(from_on=day, amount=balance))
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """A stretch of days, both inclusive, with one principal and one rate; `interest` is not rounded."""

@@ -1,7 +1,10 @@
 """What payments does, each in one transaction: load, decide, save, tell."""
 
 from cobranza.payments.use_cases.bookkeeping import Bookkeeper, Outcome
+from cobranza.payments.use_cases.charge_rules import RuleKeeper
+from cobranza.payments.use_cases.decisions import Decider
 from cobranza.payments.use_cases.imports import Importer, Report
+from cobranza.payments.use_cases.late_charges import Charger
 from cobranza.payments.use_cases.matching import Matcher, Share, follow_promise
 from cobranza.payments.use_cases.permits import Gatekeeper
 from cobranza.payments.use_cases.stops import follow_stop
@@ -9,11 +12,14 @@ from cobranza.payments.use_cases.verification import check_ledger
 
 __all__ = [
     "Bookkeeper",
+    "Charger",
+    "Decider",
     "Gatekeeper",
     "Importer",
     "Matcher",
     "Outcome",
     "Report",
+    "RuleKeeper",
     "Share",
     "check_ledger",
     "follow_promise",

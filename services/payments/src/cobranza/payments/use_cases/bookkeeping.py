@@ -27,6 +27,7 @@ from cobranza.payments.domain.allocation import (
     Claim,
     share_by_reference,
     share_oldest_first,
+    share_with_recovery,
 )
 from cobranza.payments.domain.errors import (
     ControlTotalConflictError,
@@ -55,6 +56,8 @@ from cobranza.payments.repository import Facts, Naming, Needs, Reversal
 Outcome = Literal["accepted", "duplicate"]
 #: Why a rest within the company's tolerance is given up.
 SMALL_BALANCE: Final = "small_balance"
+#: Why less is given up than before: money came in for it, or went back.
+RECOVERY: Final = "recovery"
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +340,7 @@ class Desk:
             company=told.company, cause_id=event.id, kind="payment-received", effective_on=told.value_on
         )
         posting.receive(receipt)
-        shares = share_by_reference(receipt.amount, claims)
+        shares = share_with_recovery(receipt.amount, claims)
         _apply(posting, payment_id, shares, rule=BY_REFERENCE)
         self._spread(posting, payment_id, named=shares.keys())
         self._clear_reason(posting, payment_id)
@@ -492,7 +495,7 @@ class Desk:
                     posting.explain(receipt.receipt_id, Reason.CURRENCY_DIFFERS)
                 elif receipt.customer is None:
                     posting.identify(receipt.receipt_id, told.customer)
-                shares, rule = share_by_reference(receipt.unapplied, claims), BY_REFERENCE
+                shares, rule = share_with_recovery(receipt.unapplied, claims), BY_REFERENCE
             elif receipt.currency == currency:
                 shares = share_oldest_first(receipt.unapplied, self.books.of_invoice(told.invoice_id))
                 rule = OLDEST_DUE
@@ -544,7 +547,9 @@ class Desk:
             elif claim is None:
                 reason = reason or Reason.CURRENCY_DIFFERS
             else:
-                for receivable_id, amount in share_by_reference(left, [claim]).items():
+                # A credit note is about what was sold, not about what lateness cost.
+                sold = Claim(tuple(r for r in claim.receivables if r.kind == "invoice"), claim.at_most)
+                for receivable_id, amount in share_by_reference(left, [sold]).items():
                     posting.credit(receivable_id, amount, kind="credit_note", of=note_id)
                     left -= amount
         if left:
@@ -639,7 +644,11 @@ class Desk:
                 _changed(receivable, posted, recorded_on=self._today(receivable.company)),
                 sequence=receivable.version,
             )
-        given_up = {allocation.receivable_id for allocation in posted.allocations if allocation.written_off}
+        given_up = {
+            allocation.receivable_id: RECOVERY if allocation.is_recovery else SMALL_BALANCE
+            for allocation in posted.allocations
+            if allocation.written_off
+        }
         for receivable in posted.receivables:
             if receivable.receivable_id in given_up:
                 self._tell(
@@ -649,7 +658,7 @@ class Desk:
                         receivable_id=ReceivableId(receivable.receivable_id),
                         customer=Customer(receivable.customer),
                         amount=Money.from_minor(receivable.written_off, receivable.currency),
-                        reason=SMALL_BALANCE,
+                        reason=given_up[receivable.receivable_id],
                         effective_on=max(posted.effective_on, receivable.issued_on),
                     ),
                     sequence=receivable.version,

@@ -438,7 +438,7 @@ async def _propose(
             open=r.open,
             due_on=r.due_on,
             is_charge=r.kind == "late_charge",
-            discount=discount if is_earned and is_whole else 0,
+            discount=discount if is_earned and is_whole and r.kind == "invoice" else 0,
             place=r.instalment or 0,
         )
 
@@ -467,7 +467,8 @@ def _advised(known: Unapplied, facts: Facts, named: Sequence[Invoice], currency:
         found = facts.directory.resolve(known.company, normalised(line["reference"]), customer=known.customer)
         if not isinstance(found, Invoice) or found.invoice_id not in ids:
             return ()
-        open_ = [r for r in facts.books.of_invoice(found.invoice_id) if r.open and r.currency == currency]
+        debts = (r for r in facts.books.of_invoice(found.invoice_id) if r.kind == "invoice")
+        open_ = [r for r in debts if r.open and r.currency == currency]
         if len(open_) != 1:
             return ()
         lines.append((open_[0].receivable_id, to_minor(Decimal(line["amount"]["amount"]), currency)))
@@ -559,9 +560,9 @@ def _require_possible(facts: Facts, receipt: Receipt, shares: Mapping[UUID, int]
                 f"{debt.number} is owed in {debt.currency}, the money is {receipt.currency}; there is no implicit exchange",
                 pointer="/lines",
             )
-        if not 0 < amount <= debt.open:
+        if not 0 < amount <= debt.payable:
             raise MatchRefusedError(
-                f"{debt.open} minor units of {debt.number} are open, {amount} are to be applied", pointer="/lines"
+                f"{debt.payable} minor units of {debt.number} are open, {amount} are to be applied", pointer="/lines"
             )
 
 
