@@ -64,7 +64,7 @@ def profile(company: str, **changes: Any) -> CompanyProfile:
 
 COMPANIES = Companies(
     {
-        ACME: profile(ACME),
+        ACME: profile(ACME, approval_above={"MXN": {"waiver": "500.00", "write_off": "1000.00"}}),
         FIFO: profile(FIFO, fifo_auto=True),
         FED: profile(FED, cash_feed="watermark"),
         ANDES: profile(ANDES, country="CL", currencies=("CLP",), zone=ZoneInfo("America/Santiago")),
