@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from cobranza.chassis import http, page
-from cobranza.contracts import identifiers, payments
+from cobranza.contracts import dunning, identifiers, payments
 from cobranza.payments.api import router
 from cobranza.payments.domain.errors import DecisionRefusedError, DecisionUnknownError
-from cobranza.payments.use_cases import Decider
+from cobranza.payments.use_cases import Decider, Matcher
 from cobranza.payments.use_cases.decisions import Asked
 
 MINE = {"company": "acme-mx"}
@@ -316,3 +316,72 @@ async def test_refused_charges_are_listed_with_their_reason(ledger: Any, make: A
     await ledger.tell(make.invoice("A", "100.00"), make.step("A"))
     (one,) = (await client.get("/v1/charge-requests", params={**MINE, "unanswered": True})).json()
     assert (one["state"], one["lines"][0]["reason"]) == ("waits", "rules_required")
+
+
+# "I have paid"
+
+
+def claimed(make: Any, amount: str, **changes: Any) -> dunning.HoldPlaced:
+    told = {"amount": {"amount": amount, "currency": "MXN"}, **changes}
+    return dunning.HoldPlaced.model_validate(
+        {
+            "company": "acme-mx", "hold_id": UUID(int=7), "customer": make.customer, "scope": "customer",
+            "reason": "payment_claim", "placed_on": "2027-01-20", "until_on": "2099-01-23", "by": "ana", "claim": told,
+        }
+    )  # fmt: skip
+
+
+async def match(ledger: Any) -> None:
+    matcher = Matcher(ledger.database, ledger.context.companies)
+    while await matcher.run():
+        pass
+
+
+async def suggested(ledger: Any) -> list[tuple[str, str]]:
+    rows = await ledger.rows("SELECT rule, state FROM suggestion WHERE state IN ('open', 'applied') ORDER BY rule")
+    return [tuple(row) for row in rows]
+
+
+async def test_a_claim_with_its_reference_finds_money_of_an_unknown_payer(ledger: Any, make: Any) -> None:
+    await ledger.tell(make.invoice("A", "700.00"), make.invoice("B", "500.00"))
+    await ledger.tell(make.payment("P", "1000.00", "SPEI 8846123", nobody=True, value_on=date(2027, 1, 19)))
+    await match(ledger)
+    await ledger.tell(claimed(make, "1000.00", reference="8846-123"))
+    await match(ledger)
+    assert await suggested(ledger) == [("r11-payment-claim@1", "applied")]
+    assert (await ledger.open("A"), await ledger.open("B")) == (0, 200_00)
+
+
+async def test_a_claim_by_amount_and_day_alone_is_only_suggested(ledger: Any, make: Any) -> None:
+    await ledger.tell(make.invoice("A", "700.00"), make.payment("P", "650.00", nobody=True))
+    await ledger.tell(claimed(make, "650.00", paid_on="2027-01-11"))
+    await match(ledger)
+    assert (await suggested(ledger), await ledger.open("A")) == ([("r12-claimed-amount@1", "open")], 700_00)
+
+
+async def test_a_claim_finds_the_customers_own_money_that_no_rule_was_sure_of(ledger: Any, make: Any) -> None:
+    await ledger.tell(make.invoice("A", "700.00"), make.payment("P", "650.00"))
+    await match(ledger)
+    assert await ledger.open("A") == 700_00
+    await ledger.tell(claimed(make, "650.00", paid_on="2027-01-14"))
+    await match(ledger)
+    assert (await suggested(ledger), await ledger.open("A")) == ([("r11-payment-claim@1", "applied")], 50_00)
+
+
+@pytest.mark.parametrize("changes", [{"amount": "649.99"}, {"paid_on": "2026-12-01"}, {"released": True}])
+async def test_another_amount_another_month_or_an_ended_hold_finds_nothing(
+    ledger: Any, make: Any, changes: dict[str, Any]
+) -> None:
+    released = changes.pop("released", False)
+    told = claimed(make, changes.pop("amount", "650.00"), **changes)
+    await ledger.tell(make.invoice("A", "700.00"), told)
+    if released:
+        state = told.model_dump(exclude={"by", "claim"})
+        await ledger.tell(
+            dunning.HoldReleased.model_validate(
+                {**state, "release_reason": "expired", "by": "ana", "released_on": "2027-01-23"}
+            )
+        )
+    await ledger.tell(make.payment("P", "650.00", nobody=True))
+    await match(ledger)
+    assert (await suggested(ledger), await ledger.open("A")) == ([], 700_00)

@@ -18,7 +18,7 @@ from cobranza.chassis.ids import new_id
 from cobranza.chassis.pagination import Keyset, Window
 from cobranza.contracts.payments import NoticePermitAnswer, PermitLine, PermitRefusal
 from cobranza.payments.domain.ledger import NOBODY, Allocation, Books, Credit, Receipt, Receivable
-from cobranza.payments.domain.matching import Party, Promise, Proposal, key_of, name_key
+from cobranza.payments.domain.matching import MadeClaim, Party, Promise, Proposal, key_of, name_key
 from cobranza.payments.domain.permit import Stop
 from cobranza.payments.domain.references import Directory, Invoice
 from cobranza.payments.tables import match_action, receipt, receivable
@@ -1457,6 +1457,42 @@ async def promises(tx: Transaction, *, company: str, customer: str, currency: st
         {"company": company, "customer": customer, "currency": currency},
     )
     return [Promise(row.promise_id, row.amount, row.made_on, row.limit_on, tuple(row.receivables)) for row in rows]
+
+
+async def keep_claim(tx: Transaction, *, company: str, currency: str, claim: MadeClaim) -> None:
+    """Keep what a debtor says to have paid; told again it replaces what was told before."""
+    await tx.execute(
+        """
+        INSERT INTO payment_claim (company, claim_id, customer, currency, amount, paid_on, reference, receivables)
+        VALUES (:company, :claim_id, :customer, :currency, :amount, :paid_on, :reference,
+            CAST(:receivables AS uuid[]))
+        ON CONFLICT (company, claim_id) DO UPDATE SET currency = excluded.currency, amount = excluded.amount,
+            paid_on = excluded.paid_on, reference = excluded.reference, receivables = excluded.receivables
+        """,
+        {"company": company, "currency": currency, **claim._asdict(), "receivables": list(claim.receivables)},
+    )
+
+
+async def end_claim(tx: Transaction, *, company: str, claim_id: UUID) -> None:
+    """The claim's hold ended."""
+    await tx.execute(
+        "DELETE FROM payment_claim WHERE company = :company AND claim_id = :id", {"company": company, "id": claim_id}
+    )
+
+
+async def claims(tx: Transaction, *, company: str, currency: str, amount: int, on: date) -> list[MadeClaim]:
+    """The claims of exactly this amount whose hold lasts on a day."""
+    rows = await tx.execute(
+        """
+        SELECT c.claim_id, c.customer, c.amount, c.paid_on, c.reference, c.receivables FROM payment_claim c
+        WHERE c.company = :company AND c.currency = :currency AND c.amount = :amount AND EXISTS (
+            SELECT 1 FROM stop s WHERE s.company = c.company AND s.kind = 'hold' AND s.stop_id = c.claim_id
+                AND (s.until_on IS NULL OR s.until_on >= :on))
+        ORDER BY c.claim_id
+        """,
+        {"company": company, "currency": currency, "amount": amount, "on": on},
+    )
+    return [MadeClaim(**{**row._mapping, "receivables": tuple(row.receivables)}) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name
 
 
 async def of_amount(tx: Transaction, *, company: str, currency: str, amount: int) -> list[Receivable]:

@@ -661,6 +661,22 @@ late_charge_credit = Table(
     Index("late_charge_credit_of_charge", "company", "receivable_id"),
 )
 
+# What debtors say to have paid, while the hold that it brought lasts.
+payment_claim = Table(
+    "payment_claim",
+    metadata,
+    Column("company", Text),
+    Column("claim_id", UUID),
+    Column("customer", Text, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("paid_on", Date),
+    Column("reference", Text),
+    Column("receivables", ARRAY(UUID), nullable=False),
+    PrimaryKeyConstraint("company", "claim_id"),
+    Index("payment_claim_of_amount", "company", "currency", "amount"),
+)
+
 # Debts with charges whose balance changed.
 charge_look = Table(
     "charge_look",

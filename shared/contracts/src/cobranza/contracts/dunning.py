@@ -409,12 +409,23 @@ class _HoldState(Payload):
     until_on: Annotated[date | None, Field(description="Last day, inclusive; absent: until released")] = None
 
 
+class PaymentClaim(Part):
+    """What a debtor says to have paid, as far as it is known."""
+
+    amount: PositiveMoney
+    paid_on: date | None = None
+    reference: Annotated[Line | None, Field(description="Of the transfer, as the payer's proof shows it")] = None
+
+
 class HoldPlaced(_HoldState):
     """Somebody suspended contact, or changed the end of a hold."""
 
     TYPE: ClassVar[str] = "cobranza.dunning.hold-placed.v1"
 
     by: Actor
+    claim: Annotated[
+        PaymentClaim | None, Field(description="For payment_claim: payments looks for it in unapplied money")
+    ] = None
 
 
 class HoldReleased(_HoldState):

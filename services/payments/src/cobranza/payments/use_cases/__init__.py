@@ -5,7 +5,7 @@ from cobranza.payments.use_cases.charge_rules import RuleKeeper
 from cobranza.payments.use_cases.decisions import Decider
 from cobranza.payments.use_cases.imports import Importer, Report
 from cobranza.payments.use_cases.late_charges import Charger
-from cobranza.payments.use_cases.matching import Matcher, Share, follow_promise
+from cobranza.payments.use_cases.matching import Matcher, Share, follow_claim, follow_promise
 from cobranza.payments.use_cases.permits import Gatekeeper
 from cobranza.payments.use_cases.stops import follow_stop
 from cobranza.payments.use_cases.verification import check_ledger
@@ -22,6 +22,7 @@ __all__ = [
     "RuleKeeper",
     "Share",
     "check_ledger",
+    "follow_claim",
     "follow_promise",
     "follow_stop",
 ]

@@ -50,6 +50,10 @@ _TABLES = (
         CONSTRAINT late_charge_credit_kind CHECK (kind IN ('waiver', 'withdrawal')),
         CONSTRAINT late_charge_credit_amount CHECK (amount > 0))""",
     "CREATE INDEX late_charge_credit_of_charge ON late_charge_credit (company, receivable_id)",
+    """CREATE TABLE payment_claim (
+        company text, claim_id uuid, customer text NOT NULL, currency char(3) NOT NULL, amount bigint NOT NULL, paid_on date,
+        reference text, receivables uuid[] NOT NULL, PRIMARY KEY (company, claim_id))""",
+    "CREATE INDEX payment_claim_of_amount ON payment_claim (company, currency, amount)",
     """CREATE TABLE charge_look (
         company text, debt_id uuid, not_before timestamptz NOT NULL DEFAULT clock_timestamp(), reason text,
         PRIMARY KEY (company, debt_id))""",
@@ -74,7 +78,7 @@ _GRANTS = (
     "SELECT, INSERT ON charge_request",
     "UPDATE (version) ON late_charge",
     "UPDATE (state, decided_by, decided_at, decision_note) ON ledger_action",
-    "SELECT, INSERT, UPDATE, DELETE ON charge_look",
+    "SELECT, INSERT, UPDATE, DELETE ON charge_look, payment_claim",
 )
 
 
@@ -87,8 +91,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     for table in (
-        "ledger_action", "charge_look", "late_charge_credit", "late_charge_debt", "late_charge", "charge_request",
-        "charge_rate", "charge_rules",
+        "ledger_action", "charge_look", "payment_claim", "late_charge_credit", "late_charge_debt", "late_charge",
+        "charge_request", "charge_rate", "charge_rules",
     ):  # fmt: skip
         op.execute(f"DROP TABLE {table}")
     op.execute("ALTER TABLE receivable DROP COLUMN given_up")
