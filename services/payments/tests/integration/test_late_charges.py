@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
+from fractions import Fraction
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from cobranza.contracts import payments
 from cobranza.contracts.reasons import Reason
 from cobranza.payments.domain.errors import RulesRefusedError
-from cobranza.payments.use_cases import RuleKeeper
+from cobranza.payments.use_cases import RuleKeeper, check_interest
 from cobranza.payments.use_cases.charge_rules import preset_document, read_rates
 
 FEE = {"amount": {"amount": "250.00", "currency": "MXN"}, "per": "item", "settle": "waive_on_principal"}
@@ -278,3 +280,55 @@ async def test_rules_are_activated_once_and_told(ledger: Any) -> None:
             await RuleKeeper(ledger.context.companies).activate(
                 tx, other, company="acme-mx", effective_from=None, by="ana"
             )
+
+
+# Whatever happens
+
+
+def by_hand(moves: list[tuple[str, int, date, bool]], through_on: date) -> Fraction:
+    """6 % by 360, day by day: what is open in the morning of a day bears interest for it."""
+    total = Fraction(0)
+    day = date(2027, 1, 12)
+    while day <= through_on:
+        paid = sum(minor for _, minor, value_on, is_back in moves if value_on < day and not is_back)
+        total += Fraction(max(0, 58000_00 - paid) * 6, 36000)
+        day += timedelta(days=1)
+    return total
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_is_posted_is_what_accrued_however_money_came_and_went(ledger: Any, make: Any, seed: int) -> None:
+    random = Random(seed)  # noqa: S311 - a test that repeats
+    await ledger.activate("mx")
+    await ledger.tell(make.invoice("A", "58000.00"))
+    moves: list[tuple[str, int, date, bool]] = []
+    told, last = date(2027, 1, 11), date(2027, 1, 11)
+    for number in range(14):
+        told += timedelta(days=random.randint(0, 6))
+        what = random.choice(["pay", "pay", "back", "step", "step"])
+        if what == "pay" and sum(minor for _, minor, _, is_back in moves if not is_back) < 40000_00:
+            minor, value_on = random.randint(1, 9000_00), told - timedelta(days=random.randint(0, 9))
+            moves.append((f"P-{number}", minor, value_on, False))
+            await ledger.tell(make.payment(f"P-{number}", f"{minor // 100}.{minor % 100:02d}", "A", value_on=value_on))
+        elif what == "back" and (live := [place for place, move in enumerate(moves) if not move[3]]):
+            place = random.choice(live)
+            moves[place] = (*moves[place][:3], True)
+            await ledger.tell(make.reversal(moves[place][0], on=told))
+        elif what == "step" and told > date(2027, 1, 11):
+            last = told
+            await ledger.tell(make.step("A", on=told, run=number + 1))
+        await ledger.settle()
+        (row,) = await ledger.rows(
+            """
+            SELECT coalesce(sum(l.amount), 0) - coalesce((SELECT sum(amount) FROM late_charge_credit), 0) AS posted,
+                max(l.through_on) AS through_on FROM late_charge l
+            """
+        )
+        if row.through_on is not None:
+            # Never more than accrued through the last day charged; exactly that right after a step.
+            accrued = by_hand(moves, row.through_on)
+            assert int(row.posted) <= accrued + Fraction(1, 2)
+            if last == told and what == "step":
+                assert abs(int(row.posted) - by_hand(moves, told)) <= Fraction(1, 2)
+    async with ledger.database.transaction() as tx:
+        assert await check_interest(tx) == {"late_interest_accrued": 0}

@@ -30,7 +30,7 @@ from cobranza.payments.domain.bank_transaction import Format
 from cobranza.payments.domain.errors import DecisionRefusedError, PaymentsError, StatementError
 from cobranza.payments.invariants import INVARIANTS, STOPPING
 from cobranza.payments.settings import PaymentsSettings
-from cobranza.payments.use_cases import Decider, Importer, Matcher, Report, RuleKeeper, check_ledger
+from cobranza.payments.use_cases import Decider, Importer, Matcher, Report, RuleKeeper, check_interest, check_ledger
 from cobranza.payments.use_cases.charge_rules import PRESETS, preset_document, read_rates, uncovered
 from cobranza.payments.use_cases.decisions import Asked, Decision
 from cobranza.payments.use_cases.imports import read_mapping, report_of, shipped_mappings
@@ -75,7 +75,7 @@ async def _verify() -> dict[str, int]:
     )
     try:
         async with database.transaction() as tx:
-            return await check_ledger(tx, INVARIANTS, stopping=STOPPING)
+            return {**await check_ledger(tx, INVARIANTS, stopping=STOPPING), **await check_interest(tx)}
     finally:
         await database.close()
 

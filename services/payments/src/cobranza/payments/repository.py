@@ -480,15 +480,17 @@ async def _save_receivables(tx: Transaction, books: Books) -> None:
 
 
 async def _note_moved_debts(tx: Transaction, books: Books) -> None:
-    """A debt whose balance changed may owe less, or more, for being late: its charges are looked at again."""
+    """A debt or a charge whose balance changed: what is charged for that debt is looked at again."""
     moved = [books.receivables[i] for i in sorted(books.changed_receivables.keys() - books.new_receivables.keys())]
     if moved:
         await tx.execute(
             """
             INSERT INTO charge_look (company, debt_id)
-            SELECT DISTINCT d.company, d.debt_id FROM unnest(CAST(:a AS text[]), CAST(:b AS uuid[])) AS t(a, b)
-            JOIN late_charge_debt d ON d.company = t.a AND d.debt_id = t.b
-            ON CONFLICT (company, debt_id) DO UPDATE SET not_before = clock_timestamp(), reason = NULL
+            SELECT d.company, d.debt_id FROM unnest(CAST(:a AS text[]), CAST(:b AS uuid[])) AS t(a, b)
+                JOIN late_charge_debt d ON d.company = t.a AND d.debt_id = t.b
+            UNION SELECT d.company, d.debt_id FROM unnest(CAST(:a AS text[]), CAST(:b AS uuid[])) AS t(a, b)
+                JOIN late_charge_debt d ON d.company = t.a AND d.receivable_id = t.b
+            ORDER BY 1, 2 ON CONFLICT (company, debt_id) DO UPDATE SET not_before = clock_timestamp(), reason = NULL
             """,
             _pairs((debt.company, debt.receivable_id) for debt in moved),
         )
@@ -1979,6 +1981,34 @@ async def one_charge(connection: AsyncConnection, *, company: str, receivable_id
         {"company": company, "id": receivable_id},
     )
     return rows.one_or_none()
+
+
+async def debts_with_interest(tx: Transaction) -> dict[str, list[UUID]]:
+    """Debts that interest was charged on and that do not wait to be looked at, by company."""
+    rows = await tx.execute(
+        """
+        SELECT DISTINCT l.company, l.debt_id FROM late_charge l WHERE l.kind = 'interest' AND NOT EXISTS (
+            SELECT 1 FROM charge_look k WHERE k.company = l.company AND k.debt_id = l.debt_id)
+        ORDER BY l.company, l.debt_id
+        """
+    )
+    found: dict[str, list[UUID]] = {}
+    for row in rows:
+        found.setdefault(row.company, []).append(row.debt_id)
+    return found
+
+
+async def receivables_of(connection: AsyncConnection, *, company: str, ids: Sequence[UUID]) -> list[Receivable]:
+    """Some receivables, for reading."""
+    rows = await connection.execute(
+        text(
+            f"""
+            SELECT {_RECEIVABLE} FROM receivable WHERE company = :company AND receivable_id = ANY(CAST(:ids AS uuid[]))
+            """  # noqa: S608 - constant columns
+        ),
+        {"company": company, "ids": list(ids)},
+    )
+    return [_receivable(row) for row in rows]
 
 
 async def compensated(tx: Transaction, *, company: str, invoices: Sequence[UUID]) -> set[UUID]:

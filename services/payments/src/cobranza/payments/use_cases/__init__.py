@@ -8,7 +8,7 @@ from cobranza.payments.use_cases.late_charges import Charger
 from cobranza.payments.use_cases.matching import Matcher, Share, follow_claim, follow_promise
 from cobranza.payments.use_cases.permits import Gatekeeper
 from cobranza.payments.use_cases.stops import follow_stop
-from cobranza.payments.use_cases.verification import check_ledger
+from cobranza.payments.use_cases.verification import check_interest, check_ledger
 
 __all__ = [
     "Bookkeeper",
@@ -21,6 +21,7 @@ __all__ = [
     "Report",
     "RuleKeeper",
     "Share",
+    "check_interest",
     "check_ledger",
     "follow_claim",
     "follow_promise",

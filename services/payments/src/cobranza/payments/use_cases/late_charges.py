@@ -720,6 +720,30 @@ async def accrued(
     return found
 
 
+async def excess_of_interest(connection: AsyncConnection, *, company: str, debts: Sequence[UUID]) -> dict[UUID, int]:
+    """What was charged on debts beyond their interest by its last day, as far as it is unpaid; minor units."""
+    charges = await repository.charges_on(connection, company=company, debts=debts)
+    movements = await repository.movements_of(connection, company=company, debts=debts)
+    rules: dict[str, InForce | None] = {}
+    found = {}
+    for debt in await repository.receivables_of(connection, company=company, ids=debts):
+        mine = [charge for charge in charges if charge.kind == "interest" and charge.debt_id == debt.receivable_id]
+        name = mine[-1].rule
+        if name not in rules:
+            rules[name] = await as_activated(connection, company=company, name=name)
+        known = rules[name]
+        posted = sum(charge.amount - charge.withdrawn for charge in mine)
+        due = 0
+        if known is not None:
+            principal = principal_of(
+                issued=debt.issued, issued_on=debt.issued_on, movements=movements[debt.receivable_id]
+            )
+            last_on = max(charge.through_on for charge in mine)
+            due = accrue(known.rule, principal, due_on=debt.due_on, through_on=last_on).interest
+        found[debt.receivable_id] = min(posted - due, sum(charge.open for charge in mine))
+    return found
+
+
 def _difference(
     opened: _Opened,
     debt: Receivable,
