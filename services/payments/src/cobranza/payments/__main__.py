@@ -26,5 +26,6 @@ SERVICE: Final = Service(
     pages=(
         Link(label="Import", href="/payments/imports"),
         Link(label="Unapplied payments", href="/payments/unapplied"),
+        Link(label="Late charges", href="/payments/charges"),
     ),
 )

@@ -18,6 +18,7 @@ from cobranza.chassis.streams import Event
 from cobranza.contracts.money import Money
 from cobranza.contracts.payments import NoticePermitAnswer, NoticePermitRequest
 from cobranza.payments import queries
+from cobranza.payments.api.charge_pages import add_charge_pages
 from cobranza.payments.api.imports import PAGES, add_imports
 from cobranza.payments.api.late_charges import add_late_charges
 from cobranza.payments.api.matching import add_matching
@@ -229,6 +230,7 @@ def router(context: Context[PaymentsSettings]) -> APIRouter:
     add_imports(routes, context)
     add_matching(routes, context)
     add_late_charges(routes, context)
+    add_charge_pages(routes, context)
     add_webhooks(routes, context)
     return routes
 

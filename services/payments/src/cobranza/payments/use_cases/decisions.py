@@ -98,7 +98,7 @@ class Decider:
                 known.amount,
             ):
                 raise DecisionRefusedError(
-                    "this action_id was used for another action; make a new one", pointer="/action_id"
+                    "this action_id was used for another action; make a new one", pointer="/action_id", why="id_used"
                 )
             return _decision(known, is_repeat=True)
         amount = self._amount(subject, asked)
@@ -117,7 +117,9 @@ class Decider:
             state="waiting" if waits else "done",
         )
         if not is_kept:
-            raise DecisionRefusedError("this action_id was used before; make a new one", pointer="/action_id")
+            raise DecisionRefusedError(
+                "this action_id was used before; make a new one", pointer="/action_id", why="id_used"
+            )
         if not waits:
             await self._carry_out(
                 tx, subject, asked.verb, action_id=asked.action_id, amount=amount, reason=asked.reason, by=asked.by
@@ -158,14 +160,22 @@ class Decider:
         if known.state != "waiting":
             if known.state == wanted:
                 return _decision(known, is_repeat=True)
-            raise DecisionRefusedError(f"it is {known.state} already, decided by {known.decided_by or known.asked_by}")
+            by_whom = known.decided_by or known.asked_by
+            raise DecisionRefusedError(f"it is {known.state} already, decided by {by_whom}", why="decided", by=by_whom)
         if wanted == "done":
             if by == known.asked_by:
-                raise DecisionRefusedError(f"{by} asked for it; a second person must approve it")
-            if known.amount > subject.possible:
                 raise DecisionRefusedError(
-                    f"{Money.from_minor(known.amount, known.currency)} were asked for,"
-                    f" {Money.from_minor(subject.possible, known.currency)} are left by now; refuse it and ask again"
+                    f"{by} asked for it; a second person must approve it", why="second_person", by=by
+                )
+            if known.amount > subject.possible:
+                wanted_, left = (
+                    str(Money.from_minor(minor, known.currency)) for minor in (known.amount, subject.possible)
+                )
+                raise DecisionRefusedError(
+                    f"{wanted_} were asked for, {left} are left by now; refuse it and ask again",
+                    why="less_left",
+                    asked=wanted_,
+                    left=left,
                 )
             await self._carry_out(
                 tx,
@@ -209,14 +219,20 @@ class Decider:
     def _amount(self, subject: _Subject, asked: Asked) -> int:
         if asked.currency not in (None, subject.currency):
             raise DecisionRefusedError(
-                f"it is in {subject.currency}, the amount in {asked.currency}", pointer="/amount/currency"
+                f"it is in {subject.currency}, the amount in {asked.currency}",
+                pointer="/amount/currency",
+                why="currency",
+                currency=subject.currency,
             )
         amount = subject.possible if asked.amount is None else asked.amount
         if not 0 < amount <= subject.possible:
-            left = Money.from_minor(subject.possible, subject.currency)
+            left = str(Money.from_minor(subject.possible, subject.currency))
             what = "unapplied" if asked.verb == "refund" else "open"
             raise DecisionRefusedError(
-                f"{left} are {what}; ask for more than nothing and at most that", pointer="/amount"
+                f"{left} are {what}; ask for more than nothing and at most that",
+                pointer="/amount",
+                why="not_so_much",
+                left=left,
             )
         return amount
 
