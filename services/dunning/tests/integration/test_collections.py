@@ -581,6 +581,18 @@ async def test_steps_that_charge_carry_the_terms_of_the_policy(service: Any) -> 
     }  # fmt: skip
     assert "charge_rules" not in reached["aviso-1"]
 
+    before = await service.rows("SELECT state FROM step_run WHERE step = 'cargo'")
+    assessed = {
+        "company": "acme-mx", "receivable_id": str(UUID(int=77)), "customer": "C-1", "case_id": fee["case_id"],
+        "step": "cargo", "run": fee["run"], "code": "gestion", "kind": "fee",
+        "amount": {"amount": "250.00", "currency": "MXN"}, "rule": "friendly-b2b@1", "assessed_on": "2027-02-11",
+        "due_on": "2027-02-11",
+    }  # fmt: skip
+    await service.tell(payments.LateChargeAssessed.model_validate(assessed))
+    [done] = await service.rows("SELECT state FROM step_run WHERE step = 'cargo'")
+    [item] = await service.rows("SELECT level_step FROM receivable")
+    assert ([run.state for run in before], done.state, item.level_step) == (["requested"], "sent", "cargo")
+
 
 async def test_a_call_that_reaches_nobody_lets_the_ladder_go_on_and_a_task_ends_once(service: Any) -> None:
     await service.activate("small-business")
