@@ -74,13 +74,12 @@ async def test_planted_errors_in_charges_and_decisions_are_found(
     await ledger.tell(make.payment("P", "10.00"))
     charge = await ledger.value("SELECT receivable_id FROM late_charge ORDER BY receivable_id LIMIT 1")
     decider = Decider(ledger.context.companies)
-    for number, (verb, subject, amount) in enumerate(
-        (
-            ("waive", charge, 5),
-            ("write_off", make.receivable_id("B"), 7),
-            ("refund", identifiers.payment_id("acme-mx", "sap", "P"), 3),
-        )
-    ):
+    wanted: tuple[tuple[Any, UUID, int], ...] = (
+        ("waive", charge, 5),
+        ("write_off", make.receivable_id("B"), 7),
+        ("refund", identifiers.payment_id("acme-mx", "sap", "P"), 3),
+    )
+    for number, (verb, subject, amount) in enumerate(wanted):
         async with ledger.database.transaction() as tx:
             await decider.ask(
                 tx,

@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -24,15 +23,15 @@ from cobranza.chassis.companies import Companies
 from cobranza.chassis.database import Database, Transaction
 from cobranza.chassis.ids import new_id
 from cobranza.chassis.settings import load
-from cobranza.contracts.money import Money, to_minor
+from cobranza.contracts.money import Money
 from cobranza.payments import queries, repository
 from cobranza.payments.domain.bank_transaction import Format
-from cobranza.payments.domain.errors import DecisionRefusedError, PaymentsError, StatementError
+from cobranza.payments.domain.errors import PaymentsError, StatementError
 from cobranza.payments.invariants import INVARIANTS, STOPPING
 from cobranza.payments.settings import PaymentsSettings
 from cobranza.payments.use_cases import Decider, Importer, Matcher, Report, RuleKeeper, check_interest, check_ledger
-from cobranza.payments.use_cases.charge_rules import PRESETS, preset_document, read_rates, uncovered
-from cobranza.payments.use_cases.decisions import Asked, Decision
+from cobranza.payments.use_cases.charge_rules import PRESETS, preset_document, published_for, read_rates, uncovered
+from cobranza.payments.use_cases.decisions import Asked, Decision, typed_amount
 from cobranza.payments.use_cases.imports import read_mapping, report_of, shipped_mappings
 
 Result = TypeVar("Result")
@@ -231,7 +230,9 @@ def activate_rules(
             effective_from=None if effective_from is None else effective_from.date(),
             by=_actor(),
         )
-        missing = uncovered(found, first_on=tx.now.date(), last_on=tx.now.date())
+        today = tx.now.date()
+        known = await published_for(tx.connection, found)
+        missing = uncovered(found, first_on=today, last_on=today, published=known)
         warning = f"; no rate is published for {missing}: load it with: cobranza payments rates load" if missing else ""
         return f"{found.rules}@{found.version} is {'now' if is_new else 'already'} in force for {company}{warning}"
 
@@ -293,14 +294,7 @@ def waive(
 
     async def act(tx: Transaction, companies: Companies) -> Decision:
         known = await repository.one_charge(tx.connection, company=company, receivable_id=charge)
-        minor = None
-        if amount is not None and known is not None:
-            try:
-                minor = to_minor(Decimal(amount), known.currency)
-            except (ArithmeticError, ValueError) as error:
-                raise DecisionRefusedError(
-                    f"{amount!r} is no amount in {known.currency}: write it as 1234.50"
-                ) from error
+        minor = None if known is None else typed_amount(amount or "", known.currency)
         return await Decider(companies).ask(
             tx,
             Asked(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -15,7 +14,7 @@ from cobranza.chassis.http import CurrentPrincipal, Problem, scope
 from cobranza.chassis.ids import new_id
 from cobranza.chassis.pagination import PageWindow
 from cobranza.chassis.service import Context
-from cobranza.contracts.money import Money, to_minor
+from cobranza.contracts.money import Money
 from cobranza.contracts.payloads import Slug
 from cobranza.payments import queries, repository
 from cobranza.payments.api.imports import PAGES
@@ -27,10 +26,10 @@ from cobranza.payments.api.late_charges import (
     today,
     waiting_decision,
 )
-from cobranza.payments.domain.errors import DecisionRefusedError, PaymentsError
+from cobranza.payments.domain.errors import PaymentsError
 from cobranza.payments.settings import PaymentsSettings
 from cobranza.payments.use_cases import Decider
-from cobranza.payments.use_cases.decisions import Asked
+from cobranza.payments.use_cases.decisions import Asked, typed_amount
 from cobranza.payments.use_cases.late_charges import Accrued, accrued
 
 _MOST_LISTED: Final = 50
@@ -162,7 +161,7 @@ def add_charge_pages(routes: APIRouter, context: Context[PaymentsSettings]) -> N
                 company=company,
                 subject_id=receivable_id,
                 action_id=action_id,
-                amount=_minor(amount, row.currency),
+                amount=typed_amount(amount, row.currency),
                 reason=reason,
                 note=note,
                 by=principal.name,
@@ -198,19 +197,3 @@ def _told(found: Any) -> dict[str, Any]:
     if isinstance(found, Accrued):
         return {"debt": found.debt, "accrual": accrual_answer(found), "why": None}
     return {"debt": found.debt, "accrual": None, "why": found.why}
-
-
-def _minor(text: str, currency: str) -> int | None:
-    """The amount a person typed, in minor units; nothing typed means all.
-
-    Raises:
-        DecisionRefusedError: it is no amount of the currency.
-    """
-    if not text.strip():
-        return None
-    try:
-        return to_minor(Decimal(text.strip()), currency)
-    except (ArithmeticError, ValueError) as error:
-        raise DecisionRefusedError(
-            f"{text!r} is no amount in {currency}: write it as 1234.50", why="no_amount", found=text, currency=currency
-        ) from error

@@ -239,9 +239,11 @@ def _preset_file(name: str) -> bytes:
     return (resources.files("cobranza.payments") / "presets" / "late_charges" / f"{name}.yaml").read_bytes()
 
 
-def uncovered(rules: ChargeRules, *, first_on: date, last_on: date) -> date | None:
+def uncovered(
+    rules: ChargeRules, *, first_on: date, last_on: date, published: Mapping[str, Sequence[Rate]] | None = None
+) -> date | None:
     """The first day of a span for which the rules have no rate, or None: what an operator must load before."""
-    rule = rules.rule()
+    rule = rules.rule(published)
     if isinstance(rule.rate, FixedRate):
         return None
     day = first_on
@@ -475,10 +477,16 @@ async def as_activated(connection: AsyncConnection, *, company: str, name: str) 
     return (await _with_rates(connection, [document]))[rules]
 
 
-async def _with_rates(connection: AsyncConnection, documents: Sequence[Mapping[str, object]]) -> dict[str, InForce]:
-    found = [ChargeRules.model_validate(document) for document in documents]
+async def published_for(connection: AsyncConnection, *rules: ChargeRules) -> dict[str, list[Rate]]:
+    """Every rate that was published for the series that rules name."""
     published: dict[str, list[Rate]] = {}
-    for row in await repository.rates(connection, sorted({name for rules in found for name in rules.named_series})):
+    for row in await repository.rates(connection, sorted({name for found in rules for name in found.named_series})):
         rate = Rate(**{"from": row.from_on, "to": row.to_on, "percent": row.percent, "published": row.published})
         published.setdefault(row.series, []).append(rate)
+    return published
+
+
+async def _with_rates(connection: AsyncConnection, documents: Sequence[Mapping[str, object]]) -> dict[str, InForce]:
+    found = [ChargeRules.model_validate(document) for document in documents]
+    published = await published_for(connection, *found)
     return {rules.rules: InForce(rules, published) for rules in found}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -346,6 +347,22 @@ class Decider:
                 ),
                 sequence=after.version,
             )
+
+
+def typed_amount(text: str, currency: str) -> int | None:
+    """The amount a person typed, in minor units; nothing typed means all.
+
+    Raises:
+        DecisionRefusedError: it is no amount of the currency.
+    """
+    if not text.strip():
+        return None
+    try:
+        return to_minor(Decimal(text.strip()), currency)
+    except (ArithmeticError, ValueError) as error:
+        raise DecisionRefusedError(
+            f"{text!r} is no amount in {currency}: write it as 1234.50", why="no_amount", found=text, currency=currency
+        ) from error
 
 
 def _decision(known: Any, *, is_repeat: bool) -> Decision:
