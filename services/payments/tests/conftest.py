@@ -36,6 +36,7 @@ FIFO = "fifo-mx"
 FED = "fed-mx"
 ANDES = "andes-cl"
 THAMES = "thames-uk"
+IBERIA = "iberia-es"
 TOPIC_IDS = {entry.name: UUID(int=number) for number, entry in enumerate(CATALOGUE, 1)}
 
 #: `make nightly`: hundreds of long runs of the ledger machine instead of a few.
@@ -68,6 +69,13 @@ COMPANIES = Companies(
         FIFO: profile(FIFO, fifo_auto=True),
         FED: profile(FED, cash_feed="watermark"),
         ANDES: profile(ANDES, country="CL", currencies=("CLP",), zone=ZoneInfo("America/Santiago")),
+        IBERIA: profile(
+            IBERIA,
+            country="ES",
+            currencies=("EUR",),
+            tolerance={"EUR": {"amount": "1.00", "percent": "0.5"}},
+            discount_grace_days=2,
+        ),
         THAMES: profile(THAMES, country="GB", currencies=("GBP",), zone=ZoneInfo("Europe/London")),
     }
 )

@@ -96,6 +96,8 @@ class Facts:
     new_reversals: list[tuple[str, UUID, Reversal]] = field(default_factory=list)
     changed_invoices: dict[UUID, None] = field(default_factory=dict)
     new_names: set[tuple[str, str, UUID]] = field(default_factory=set)
+    #: By invoice: minor units, and the last day.
+    discounts: dict[UUID, tuple[int, date]] = field(default_factory=dict)
     new_discounts: dict[UUID, tuple[str, int, date]] = field(default_factory=dict)
 
 
@@ -209,7 +211,7 @@ async def is_reversed(tx: Transaction, *, company: str, receipt_id: UUID) -> boo
 
 
 async def _load(tx: Transaction, needs: Needs, locked: set[tuple[str, str]]) -> Facts:
-    invoices, names = await _invoices(tx, needs)
+    invoices, names, given = await _invoices(tx, needs)
     namings = await _namings(tx, needs.named)
     allocations = await _live_allocations(tx, needs)
     receipt_ids = needs.receipts | {
@@ -236,25 +238,33 @@ async def _load(tx: Transaction, needs: Needs, locked: set[tuple[str, str]]) -> 
         namings=namings,
         reversals=await _reversals(tx, needs.receipts),
         entries=await _entries(tx, needs.entries),
+        discounts=given,
     )
 
 
-async def _invoices(tx: Transaction, needs: Needs) -> tuple[list[Invoice], list[tuple[str, str, UUID]]]:
+async def _invoices(
+    tx: Transaction, needs: Needs
+) -> tuple[list[Invoice], list[tuple[str, str, UUID]], dict[UUID, tuple[int, date]]]:
     invoices: dict[UUID, Invoice] = {}
+    given: dict[UUID, tuple[int, date]] = {}
     names: list[tuple[str, str, UUID]] = []
     if needs.naming:
         rows = await tx.execute(
             """
-            SELECT i.company, i.invoice_id, i.customer, i.number, i.system, i.cancelled, t.b AS reference
+            SELECT i.company, i.invoice_id, i.customer, i.number, i.system, i.cancelled, t.b AS reference,
+                d.amount AS discount, d.until_on
             FROM unnest(CAST(:a AS text[]), CAST(:b AS text[])) AS t(a, b)
             JOIN invoice_reference n ON n.company = t.a AND n.reference = t.b
             JOIN invoice i ON i.company = n.company AND i.invoice_id = n.invoice_id
+            LEFT JOIN invoice_discount d ON d.company = i.company AND d.invoice_id = i.invoice_id
             """,
             _pairs(needs.naming),
         )
         for row in rows:
             names.append((row.company, row.reference, row.invoice_id))
             invoices[row.invoice_id] = _invoice(row)
+            if row.discount is not None:
+                given[row.invoice_id] = (row.discount, row.until_on)
     if ids := needs.invoices | needs.undone_invoices:
         rows = await tx.execute(
             """
@@ -265,7 +275,7 @@ async def _invoices(tx: Transaction, needs: Needs) -> tuple[list[Invoice], list[
             _pairs(ids),
         )
         invoices.update((row.invoice_id, _invoice(row)) for row in rows)
-    return list(invoices.values()), names
+    return list(invoices.values()), names, given
 
 
 def _invoice(row: Any) -> Invoice:

@@ -24,10 +24,10 @@ from cobranza.payments import repository
 from cobranza.payments.domain import matching
 from cobranza.payments.domain.errors import MatchRefusedError, MatchUnknownError
 from cobranza.payments.domain.ledger import NOBODY, UNDONE_RULE, Posting, Receipt, Receivable
-from cobranza.payments.domain.matching import Debt, Identity, Incoming, MadeClaim, Promise, Proposal, Tolerance
+from cobranza.payments.domain.matching import Debt, Identity, Incoming, MadeClaim, Promise, Proposal
 from cobranza.payments.domain.references import Invoice, normalised
 from cobranza.payments.repository import Facts, Needs, Unapplied
-from cobranza.payments.use_cases.bookkeeping import Desk
+from cobranza.payments.use_cases.bookkeeping import Desk, tolerance_of
 
 #: A person chose the debts.
 BY_HAND: Final = "by-hand@1"
@@ -486,7 +486,7 @@ async def _propose(
         in_text={r.receivable_id for r in open_of(in_text)},
         promises=promises,
         claims=claims,
-        tolerance=_tolerance(profile, currency),
+        tolerance=tolerance_of(profile, currency),
         today=today,
     )
 
@@ -510,14 +510,6 @@ def _advised(known: Unapplied, facts: Facts, named: Sequence[Invoice], currency:
             return ()
         lines.append((open_[0].receivable_id, to_minor(Decimal(line["amount"]["amount"]), currency)))
     return tuple(lines)
-
-
-def _tolerance(profile: CompanyProfile, currency: str) -> Tolerance:
-    """None in Mexico: a receipt for an invoice paid in parts states what is left, so a rest stays until a person decides."""
-    limits = profile.tolerance.get(currency)
-    if limits is None or profile.country == "MX":
-        return Tolerance()
-    return Tolerance(amount=to_minor(limits.amount, currency), percent=limits.percent)
 
 
 def _is_unresolved(known: Unapplied, facts: Facts, incoming: Incoming, payer: Identity | None) -> bool:
