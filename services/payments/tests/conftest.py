@@ -130,6 +130,9 @@ class Ledger:
         """Tell events one after the other, each in a batch of its own."""
         for event in events:
             await self.deliver(TOPIC_OF[event.TYPE], [self.record(event)])
+            if isinstance(event, dunning.StepReached):
+                # As the worker's job does within a second.
+                await self.settle()
 
     async def tell_at_once(self, *events: Payload) -> None:
         """Tell events of one topic as one batch."""

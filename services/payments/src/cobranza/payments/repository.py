@@ -1830,13 +1830,17 @@ async def ask_charge(
     effect: str,
     reached_on: date,
     told: str,
-) -> bool:
-    """Keep that a step asks for a charge; False when it asked before."""
-    result = await tx.execute(
+    event_id: str | None,
+    correlation_id: str,
+) -> None:
+    """Keep that a step asks for a charge; asked again it is the same request."""
+    await tx.execute(
         """
-        INSERT INTO charge_request (company, case_id, step, run, customer, currency, effect, reached_on, told, state, lines)
-        VALUES (:company, :case_id, :step, :run, :customer, :currency, :effect, :reached_on, CAST(:told AS jsonb), 'asked',
-            '[]') ON CONFLICT DO NOTHING
+        INSERT INTO charge_request (company, case_id, step, run, customer, currency, effect, reached_on, told, event_id,
+            correlation_id, state, lines, try_at)
+        VALUES (:company, :case_id, :step, :run, :customer, :currency, :effect, :reached_on, CAST(:told AS jsonb),
+            CAST(CAST(:event_id AS text) AS uuid), :correlation_id, 'asked', '[]', clock_timestamp())
+        ON CONFLICT DO NOTHING
         """,
         {
             "company": company,
@@ -1848,9 +1852,10 @@ async def ask_charge(
             "effect": effect,
             "reached_on": reached_on,
             "told": told,
+            "event_id": event_id,
+            "correlation_id": correlation_id,
         },
     )
-    return bool(result.rowcount)
 
 
 async def answer_charge(
@@ -1874,14 +1879,28 @@ async def try_charges_again(tx: Transaction) -> None:
 
 
 async def next_charge(tx: Transaction) -> Any | None:
-    """The next request to be tried again."""
+    """The next request to be charged, or tried again."""
     rows = await tx.execute(
         """
-        SELECT company, customer, case_id, step, run, told, lines FROM charge_request
+        SELECT told, event_id, correlation_id FROM charge_request
         WHERE try_at <= clock_timestamp() ORDER BY try_at LIMIT 1
         """
     )
     return rows.one_or_none()
+
+
+async def lock_charge(
+    tx: Transaction, *, company: str, case_id: UUID, step: str, run: int
+) -> list[dict[str, Any]] | None:
+    """What became of a request so far, locked until the transaction ends; None when it is answered."""
+    rows = await tx.execute(
+        """
+        SELECT lines FROM charge_request WHERE company = :company AND case_id = :case_id AND step = :step AND run = :run
+            AND state IN ('asked', 'waits') FOR UPDATE
+        """,
+        {"company": company, "case_id": case_id, "step": step, "run": run},
+    )
+    return rows.scalar_one_or_none()
 
 
 async def put_charge_off(tx: Transaction, *, company: str, case_id: UUID, step: str, run: int, seconds: float) -> None:

@@ -581,6 +581,9 @@ charge_request = Table(
     Column("effect", Text, nullable=False),
     Column("reached_on", Date, nullable=False),
     Column("told", JSONB, nullable=False),
+    # Of the step's event, so that the charge's own events name their cause.
+    Column("event_id", UUID, nullable=False),
+    Column("correlation_id", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("lines", JSONB, nullable=False),
     Column("try_at", DateTime(timezone=True)),

@@ -137,10 +137,13 @@ class Charger:
     # ------------------------------------------------------------------ steps
 
     async def follow(self, tx: Transaction, told: Payload, cause: Cause) -> None:
-        """Charge what a step asks for; the same step again has no effect."""
+        """Note that a step asks for a charge; the same step again has no effect.
+
+        It is charged in a transaction of its own: a batch of steps would lock many customers, in no order.
+        """
         if not isinstance(told, dunning.StepReached) or told.effect not in ("fee", "interest"):
             return
-        is_new = await repository.ask_charge(
+        await repository.ask_charge(
             tx,
             company=told.company,
             case_id=told.case_id,
@@ -151,12 +154,12 @@ class Charger:
             effect=told.effect,
             reached_on=told.reached_on,
             told=told.model_dump_json(),
+            event_id=cause.causation_id,
+            correlation_id=cause.correlation_id,
         )
-        if is_new:
-            await self._charge(tx, told, cause)
 
     async def run(self) -> bool:
-        """Look at the next debt whose charges may differ, or try the next waiting request; False when none is due."""
+        """Look at the next debt whose charges may differ, or charge the next request; False when none is due."""
         async with self.database.transaction() as tx:
             look = await repository.next_look(tx)
             request = None if look is not None else await repository.next_charge(tx)
@@ -188,7 +191,8 @@ class Charger:
         told = dunning.StepReached.model_validate(request.told)
         try:
             async with self.database.transaction() as tx:
-                await self._charge(tx, told, tx.cause, before=request.lines)
+                cause = Cause.event(request.event_id, correlation_id=request.correlation_id)
+                await self._charge(tx, told, cause)
         except Exception:  # noqa: BLE001 - whatever it is, the others go on
             logger().exception("a late charge could not be booked", case_id=str(told.case_id), step=told.step)
             async with self.database.transaction() as tx:
@@ -201,10 +205,14 @@ class Charger:
                     seconds=_AGAIN_AFTER_SECONDS,
                 )
 
-    async def _charge(
-        self, tx: Transaction, told: dunning.StepReached, cause: Cause, *, before: Sequence[dict[str, Any]] = ()
-    ) -> None:
+    async def _charge(self, tx: Transaction, told: dunning.StepReached, cause: Cause) -> None:
         opened = await _open(tx, company=told.company, customer=told.customer, debts=told.receivable_ids)
+        before = await repository.lock_charge(
+            tx, company=told.company, case_id=told.case_id, step=told.step, run=told.run
+        )
+        if before is None:
+            # Another worker was faster.
+            return
         rules = await in_force(tx.connection, company=told.company, on=told.reached_on)
         debts = []
         for receivable_id in told.receivable_ids:

@@ -20,7 +20,8 @@ _TABLES = (
         CONSTRAINT charge_rate_forward CHECK (to_on >= from_on))""",
     """CREATE TABLE charge_request (
         company text, case_id uuid, step text, run int, customer text NOT NULL, currency char(3) NOT NULL,
-        effect text NOT NULL, reached_on date NOT NULL, told jsonb NOT NULL, state text NOT NULL, lines jsonb NOT NULL,
+        effect text NOT NULL, reached_on date NOT NULL, told jsonb NOT NULL, event_id uuid NOT NULL, correlation_id text NOT NULL,
+        state text NOT NULL, lines jsonb NOT NULL,
         try_at timestamptz, asked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
         PRIMARY KEY (company, case_id, step, run),
         CONSTRAINT charge_request_state CHECK (state IN ('asked', 'booked', 'partly', 'refused', 'waits')))""",
