@@ -249,6 +249,8 @@ async def test_a_program_sees_the_accrual_with_its_intervals_and_what_was_posted
     assert (every["debts"], every["refused"]) == ([answer], [])
     early = (await client.get(address, params={**MINE, "on": "2027-01-11"})).json()
     assert (early["accrued"]["amount"], early["intervals"]) == ("0.00", [])
+    late = await client.get(address, params={**MINE, "on": "9999-12-31"})
+    assert (late.status_code, "at most a year after 2027-01-04" in late.text) == (422, True)
 
 
 async def test_an_accrual_that_cannot_be_told_says_what_is_missing(

@@ -25,6 +25,7 @@ from cobranza.payments.use_cases.late_charges import Accrued, NotAccrued, accrue
 #: Most debts of one customer whose accrual is told at once.
 MOST_DEBTS: Final = 200
 _MOST_LISTED: Final = 200
+_MOST_DAYS_AHEAD: Final = 366
 
 CompanyName = Annotated[str, Query(max_length=40, pattern=r"^[^\x00]*$")]
 CustomerName = Annotated[str | None, Query(max_length=64, pattern=r"^[^\x00]*$")]
@@ -195,7 +196,7 @@ def _add_reads(routes: APIRouter, context: Context[PaymentsSettings]) -> None:
         rules: RulesName = None,
     ) -> AccrualAnswer:
         principal.require_company(company)
-        day = on or today(context, company)
+        day = _day(context, company, on)
         async with context.database.reading() as connection:
             debts = await repository.debts_that_accrue(connection, company=company, on=day, receivable_id=receivable_id)
             if not debts:
@@ -220,7 +221,7 @@ def _add_reads(routes: APIRouter, context: Context[PaymentsSettings]) -> None:
         rules: RulesName = None,
     ) -> CustomerAccrualAnswer:
         principal.require_company(company)
-        day = on or today(context, company)
+        day = _day(context, company, on)
         async with context.database.reading() as connection:
             debts = await repository.debts_that_accrue(
                 connection, company=company, on=day, customer=customer, most=MOST_DEBTS
@@ -392,6 +393,18 @@ def today(context: Context[PaymentsSettings], company: str) -> date:
     if profile is None:
         raise Problem("not-found", detail=f"no company {company!r} here")
     return context.clock.now().astimezone(profile.zone).date()
+
+
+def _day(context: Context[PaymentsSettings], company: str, on: date | None) -> date:
+    """The day asked for, which is at most a year ahead.
+
+    Raises:
+        Problem: it is later.
+    """
+    now = today(context, company)
+    if on is not None and (on - now).days > _MOST_DAYS_AHEAD:
+        raise Problem("validation-failed", detail=f"on: at most a year after {now}, not {on}")
+    return on or now
 
 
 def accrual_answer(found: Accrued) -> AccrualAnswer:
