@@ -21,7 +21,7 @@ from cobranza.chassis.streams.batch import BatchRunner, FetchedList
 from cobranza.chassis.testing import FreshDatabase
 from cobranza.chassis.testing.databases import DatabaseUrls
 from cobranza.chassis.timers import Scheduler
-from cobranza.contracts import identifiers, ingress, invoicing
+from cobranza.contracts import dunning, identifiers, ingress, invoicing
 from cobranza.contracts.envelope import Envelope, Record, encode, erp_event
 from cobranza.contracts.money import Money
 from cobranza.contracts.payloads import External, Payload
@@ -30,6 +30,8 @@ from cobranza.payments.agents import agents
 from cobranza.payments.invariants import INVARIANTS
 from cobranza.payments.scheduler import timers
 from cobranza.payments.settings import PaymentsSettings
+from cobranza.payments.use_cases import Charger, RuleKeeper
+from cobranza.payments.use_cases.charge_rules import preset_document
 
 ACME = "acme-mx"
 FIFO = "fifo-mx"
@@ -37,6 +39,9 @@ FED = "fed-mx"
 DAILY = "daily-mx"
 MONTHLY = "monthly-mx"
 ABROAD = "abroad-cl"
+ANDES = "andes-cl"
+THAMES = "thames-uk"
+IBERIA = "iberia-es"
 TOPIC_IDS = {entry.name: UUID(int=number) for number, entry in enumerate(CATALOGUE, 1)}
 
 #: `make nightly`: hundreds of long runs of the ledger machine instead of a few.
@@ -65,12 +70,21 @@ def profile(company: str, **changes: Any) -> CompanyProfile:
 
 COMPANIES = Companies(
     {
-        ACME: profile(ACME),
+        ACME: profile(ACME, approval_above={"MXN": {"waiver": "500.00", "write_off": "1000.00"}}),
         FIFO: profile(FIFO, fifo_auto=True),
         FED: profile(FED, cash_feed="watermark"),
         DAILY: profile(DAILY, control_totals="daily"),
         MONTHLY: profile(MONTHLY, fiscal_receipts="monthly"),
         ABROAD: profile(ABROAD, country="CL"),
+        ANDES: profile(ANDES, country="CL", currencies=("CLP",), zone=ZoneInfo("America/Santiago")),
+        IBERIA: profile(
+            IBERIA,
+            country="ES",
+            currencies=("EUR",),
+            tolerance={"EUR": {"amount": "1.00", "percent": "0.5"}},
+            discount_grace_days=2,
+        ),
+        THAMES: profile(THAMES, country="GB", currencies=("GBP",), zone=ZoneInfo("Europe/London")),
     }
 )
 
@@ -124,6 +138,9 @@ class Ledger:
         """Tell events one after the other, each in a batch of its own."""
         for event in events:
             await self.deliver(TOPIC_OF[event.TYPE], [self.record(event)])
+            if isinstance(event, dunning.StepReached):
+                # As the worker's job does within a second.
+                await self.settle()
 
     async def tell_at_once(self, *events: Payload) -> None:
         """Tell events of one topic as one batch."""
@@ -181,6 +198,29 @@ class Ledger:
                 k=currency,
             )
         )
+
+    async def activate(self, preset: str, company: str = ACME) -> None:
+        """Put a shipped version of late charge rules into force."""
+        async with self.database.transaction() as tx:
+            await RuleKeeper(self.context.companies).activate(
+                tx, preset_document(preset), company=company, effective_from=date(2020, 1, 1), by="ana"
+            )
+
+    async def settle(self) -> None:
+        """Run the job of late charges until nothing is left to do."""
+        charger = Charger(self.database, self.context.companies)
+        while await charger.run():
+            pass
+
+    async def charges(self) -> list[tuple[str, str, int, int]]:
+        """Kind, number, amount and open of every late charge, in the order of their making."""
+        rows = await self.rows(
+            """
+            SELECT l.kind, r.number, l.amount, r.open FROM late_charge l JOIN receivable r USING (company, receivable_id)
+            ORDER BY l.assessed_on, l.kind, r.number
+            """
+        )
+        return [tuple(row) for row in rows]
 
     async def parked(self) -> list[str]:
         return [row.error_class for row in await self.rows("SELECT error_class FROM parked ORDER BY id")]
@@ -349,6 +389,37 @@ class Make:
             value_on=value_on,
             references=references,
             remittance=tuple({"reference": r, "amount": _money(a, currency)} for r, a in remittance),
+            **changes,
+        )
+
+    def step(
+        self,
+        *numbers: str,
+        effect: str = "interest",
+        on: date = date(2027, 2, 2),
+        step: str = "requerimiento",
+        run: int = 1,
+        case: int = 1,
+        currency: str = "MXN",
+        **changes: Any,
+    ) -> Any:
+        terms = changes.pop("terms", None)
+        return dunning.StepReached(
+            company=self.company,
+            case_id=UUID(int=case),
+            customer=self.customer,
+            currency=currency,
+            step=step,
+            run=run,
+            position=3,
+            kind="effect" if effect == "fee" else "notice",
+            receivable_ids=tuple(self.receivable_id(number) for number in numbers),
+            policy={"id": "mx-b2b", "version": 7},
+            decision_id=UUID(int=9),
+            effect=effect,
+            fee="gestion" if effect == "fee" else None,
+            fee_terms=None if terms is None else dunning.FeeTerms.model_validate(terms),
+            reached_on=on,
             **changes,
         )
 

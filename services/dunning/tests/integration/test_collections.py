@@ -10,7 +10,9 @@ from cobranza.chassis.streams import Event
 from cobranza.contracts import identifiers, invoicing, notifications, payments
 from cobranza.contracts.envelope import Envelope, Record, decode
 from cobranza.contracts.topics import topic
+from cobranza.dunning import gateways
 from cobranza.dunning.domain.errors import TaskRefusedError, UnknownTaskError
+from cobranza.dunning.use_cases import policies
 from cobranza.dunning.use_cases.following import follow_payments
 
 
@@ -549,6 +551,62 @@ async def test_an_effect_waits_for_the_control_total_and_for_a_person(service: A
     [item] = await service.rows("SELECT level_step FROM receivable")
     assert (run.state, item.level_step) == ("sent", "bloqueo")
     assert await service.broken() == {}
+
+
+async def test_steps_that_charge_carry_the_terms_of_the_policy(service: Any) -> None:
+    source = gateways.read_source("friendly-b2b").replace(
+        "steps:\n",
+        "interest: { rule: mx-ccom-362, charge_at: requerimiento }\n"
+        'fees: { gestion: { amount: "250.00", max: "300.00", settle: waive_on_principal } }\n'
+        "steps:\n",
+    )
+    charge = (
+        "  - { id: cargo, offset: 24, kind: effect, effect: fee, fee: gestion,"
+        " requires: { issued: aviso-1, term_days: 0 } }\n"
+    )
+    source = source.replace("end:", charge + "end:")
+    document, faults = gateways.parse(source)
+    assert not faults, faults
+    async with service.database.transaction() as tx:
+        for policy, _ in await policies.load_policy(service.desk, tx, document, company="acme-mx"):
+            await policies.activate_policy(service.desk, tx, company="acme-mx", policy=policy.policy, version=None)
+    await service.tell(service.receivable("A-1", "01-11"))
+    answered = 0
+    for day in [f"01-{d:02}" for d in range(12, 32)] + [f"02-{d:02}" for d in range(1, 12)]:
+        await service.at(day)
+        requests = await service.told("notice-requested")
+        if len(requests) > answered:
+            await service.sent(requests[-1], day)
+            answered = len(requests)
+    checked = {
+        "company": "acme-mx", "currency": "MXN", "total_on": "2027-02-10", "verdict": "matched",
+        "found": {"open_count": 1, "open_total": {"amount": "58000.00", "currency": "MXN"}},
+        "checked_at": "2027-02-11T12:00:00Z",
+    }  # fmt: skip
+    await service.tell(payments.ControlTotalChecked.model_validate(checked))
+
+    reached = {told["step"]: told for told in await service.told("step-reached")}
+
+    interest, fee = reached["requerimiento"], reached["cargo"]
+    assert (interest["effect"], interest["charge_rules"], "fee_terms" in interest) == ("interest", "mx-ccom-362", False)
+    assert (fee["effect"], fee["fee"], fee["charge_rules"]) == ("fee", "gestion", "mx-ccom-362")
+    assert fee["fee_terms"] == {
+        "amount": {"amount": "250.00", "currency": "MXN"}, "per": "item",
+        "max": {"amount": "300.00", "currency": "MXN"}, "settle": "waive_on_principal",
+    }  # fmt: skip
+    assert "charge_rules" not in reached["aviso-1"]
+
+    before = await service.rows("SELECT state FROM step_run WHERE step = 'cargo'")
+    assessed = {
+        "company": "acme-mx", "receivable_id": str(UUID(int=77)), "customer": "C-1", "case_id": fee["case_id"],
+        "step": "cargo", "run": fee["run"], "code": "gestion", "kind": "fee",
+        "amount": {"amount": "250.00", "currency": "MXN"}, "rule": "friendly-b2b@1", "assessed_on": "2027-02-11",
+        "due_on": "2027-02-11",
+    }  # fmt: skip
+    await service.tell(payments.LateChargeAssessed.model_validate(assessed))
+    [done] = await service.rows("SELECT state FROM step_run WHERE step = 'cargo'")
+    [item] = await service.rows("SELECT level_step FROM receivable")
+    assert ([run.state for run in before], done.state, item.level_step) == (["requested"], "sent", "cargo")
 
 
 async def test_a_call_that_reaches_nobody_lets_the_ladder_go_on_and_a_task_ends_once(service: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cobranza.contracts import payments
+from cobranza.contracts import invoicing, payments
 from cobranza.contracts.money import Money
 
 
@@ -348,3 +348,58 @@ async def test_a_batch_ends_as_its_events_one_by_one(ledger: Any, make: Any, at_
         "SELECT type, subject, sequence FROM outbox WHERE subject LIKE 'receivable/%' ORDER BY 2, 3"
     )
     assert len({tuple(row) for row in told}) == len(told)
+
+
+# What a payment that names its invoice is short of
+
+
+def iberia(make: Any, *amounts: str, discount: str | None = None) -> Any:
+    given = (
+        None if discount is None else invoicing.Discount(amount=Money.of(discount, "EUR"), until_on=date(2027, 1, 10))
+    )
+    return make.of(company="iberia-es").invoice("F-1", *amounts, currency="EUR", discount=given)
+
+
+async def balance(ledger: Any) -> tuple[int, int, int]:
+    """Open, credited and written off."""
+    (row,) = await ledger.rows("SELECT open, credited, written_off FROM receivable")
+    return row.open, row.credited, row.written_off
+
+
+@pytest.mark.parametrize("invoice_first", [True, False])
+@pytest.mark.parametrize(
+    ("value_on", "expected"), [(date(2027, 1, 12), (0, 2000, 0)), (date(2027, 1, 13), (2000, 0, 0))]
+)
+async def test_a_discount_in_time_plus_grace_closes_the_invoice_that_the_payer_names(
+    ledger: Any, make: Any, invoice_first: Any, value_on: date, expected: Any
+) -> None:
+    told = [
+        iberia(make, "1000.00", discount="20.00"),
+        make.of(company="iberia-es").payment("P", "980.00", "F-1", currency="EUR", value_on=value_on),
+    ]
+    await ledger.tell(*(told if invoice_first else reversed(told)))
+    assert await balance(ledger) == expected
+    await ledger.tell(make.of(company="iberia-es").reversal("P"))
+    assert await balance(ledger) == (100000, 0, 0)
+
+
+async def test_a_small_rest_of_a_named_invoice_is_written_off_with_its_reason(ledger: Any, make: Any) -> None:
+    mine = make.of(company="iberia-es")
+    await ledger.tell(iberia(make, "1000.00"), mine.payment("P", "999.20", "F-1", currency="EUR"))
+    (told,) = await ledger.told(payments.WrittenOff)
+    assert (await balance(ledger), told.reason, told.amount) == ((0, 0, 80), "small_balance", Money.of("0.80", "EUR"))
+    await ledger.tell(mine.payment("Q", "0.80", "F-1", currency="EUR"))
+    # A small rest is no debt that was given up: it is not recovered.
+    assert (await balance(ledger), await ledger.unapplied("C1", "EUR")) == ((0, 0, 80), 80)
+
+
+@pytest.mark.parametrize("amount", ["998.99", "500.00"])
+async def test_a_rest_beyond_the_tolerance_stays_open(ledger: Any, make: Any, amount: str) -> None:
+    mine = make.of(company="iberia-es")
+    await ledger.tell(iberia(make, "1000.00"), mine.payment("P", amount, "F-1", currency="EUR"))
+    assert await balance(ledger) == (100000 - int(amount.replace(".", "")), 0, 0)
+
+
+async def test_a_rest_in_mexico_stays_as_its_fiscal_receipt_states_it(ledger: Any, make: Any) -> None:
+    await ledger.tell(make.invoice("F-1", "1000.00"), make.payment("P", "999.99", "F-1"))
+    assert (await balance(ledger), await ledger.told(payments.WrittenOff)) == ((1, 0, 0), [])

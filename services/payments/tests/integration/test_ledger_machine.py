@@ -1,9 +1,11 @@
 """The ledger against a plain-Python one: any order of money, any repeats, the same balances."""
 
+from __future__ import annotations
+
 import asyncio
 import itertools
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -21,9 +23,11 @@ from hypothesis.stateful import (
 
 from cobranza.chassis import inbox
 from cobranza.contracts import identifiers
+from cobranza.contracts.topics import TOPIC_OF
 from cobranza.payments import repository
 from cobranza.payments.domain.matching import Proposal
-from cobranza.payments.use_cases import Matcher
+from cobranza.payments.use_cases import Decider, Matcher
+from cobranza.payments.use_cases.decisions import Asked
 
 CUSTOMERS = ("C1", "C2")
 NUMBERS = ("F-1", "F-2", "F-3", "F-4")
@@ -55,6 +59,10 @@ class Debt:
     paid: int = 0
     credited: int = 0
     written_off: int = 0
+    given_up: int = 0
+    #: Of a late charge: the debt it is on, and whether it ends when that is paid.
+    on: Debt | None = None
+    ends: bool = False
 
     @property
     def open(self) -> int:
@@ -80,9 +88,42 @@ class Model:
     cancelled: set[str] = field(default_factory=set)
     money: dict[str, Money] = field(default_factory=dict)
     returned: set[str] = field(default_factory=set)
+    #: By (number, instalment, day), in the order of their making.
+    charges: dict[tuple[str, int, date], Debt] = field(default_factory=dict)
+
+    def of(self, number: str) -> list[Debt]:
+        """The debts of an invoice and then the charges on them."""
+        return self.debts[number] + [charge for key, charge in self.charges.items() if key[0] == number]
+
+    def charge(self, number: str, day: date, fee: int, *, ends: bool) -> None:
+        for place, debt in enumerate(self.debts[number], 1):
+            if debt.open:
+                self.charges[number, place, day] = Debt(debt.currency, fee, on=debt, ends=ends)
+
+    def write_off(self, debt: Debt, part: int) -> None:
+        debt.written_off += part
+        debt.given_up += part
+
+    def recover(self, money: Money, number: str, most: int | None) -> None:
+        """What is left of named money takes back what was given up of the debts it names."""
+        for debt in self.of(number):
+            part = min(debt.given_up, money.left, money.left if most is None else most)
+            if part > 0:
+                debt.paid += part
+                debt.written_off -= part
+                debt.given_up -= part
+                money.left -= part
+                money.used.append((debt, part, 0, -part))
+                most = None if most is None else most - part
+
+    def settle(self) -> None:
+        """Charges that end with their debt are forgiven once nothing of it can be paid."""
+        for charge in self.charges.values():
+            if charge.ends and charge.on is not None and charge.on.open + charge.on.given_up == 0:
+                charge.credited += charge.open
 
     def use(self, money: Money, number: str, most: int | None) -> None:
-        for debt in self.debts[number]:
+        for debt in self.of(number):
             part = min(debt.open, money.left, money.left if most is None else most)
             if part > 0 and debt.currency == money.currency:
                 debt.paid += part
@@ -103,10 +144,10 @@ class Model:
         self.cancelled.add(number)
         for money in self.money.values():
             for used in list(money.used):
-                if any(used[0] is mine for mine in self.debts[number]):
+                if any(used[0] is mine for mine in self.of(number)):
                     money.used = [other for other in money.used if other is not used]
                     self.release(money, used)
-        for debt in self.debts[number]:
+        for debt in self.of(number):
             debt.credited += debt.open
 
     def credit(self, id_: str, customer: str, currency: str, total: str, parts: list[tuple[str, str]]) -> None:
@@ -137,8 +178,13 @@ class Model:
         payers = {self.payer[name] for name, _ in meant}
         if owner == "-" and len(payers) == 1:
             money.owner = payers.pop()
+        before: dict[str, int] = {}
         for name, most in meant:
+            left = money.left
             self.use(money, name, most)
+            before[name] = left - money.left
+        for name, most in meant:
+            self.recover(money, name, None if most is None else most - before[name])
         if id_ in self.returned:
             self.give_back(id_)
 
@@ -147,6 +193,7 @@ class Model:
         debt.paid -= part
         debt.credited -= discount
         debt.written_off -= written_off
+        debt.given_up -= min(0, written_off)
         money.left += part
 
     def undo(self, id_: str) -> None:
@@ -188,7 +235,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def tell(self, event: Any, change: Any) -> None:
         record = self.ledger.record(event)
-        topic_name = "erp.payments" if event.TYPE.startswith("erp.") else "cobranza.invoicing"
+        topic_name = TOPIC_OF[event.TYPE]
         self.deliver(topic_name, [record])
         change()
         self.delivered.append((topic_name, record))
@@ -352,6 +399,98 @@ class LedgerMachine(RuleBasedStateMachine):
                     reason="told",
                 )
 
+    @precondition(lambda self: self.model.debts.keys() - self.model.cancelled)
+    @rule(data=st.data(), fee=MINOR, ends=st.booleans())
+    def charge(self, data: Any, fee: Any, ends: Any) -> None:
+        number = data.draw(st.sampled_from(sorted(self.model.debts.keys() - self.model.cancelled)))
+        currency = self.model.debts[number][0].currency
+        run = next(self.ids)
+        day = date(2027, 6, 1) + timedelta(days=run)
+        terms = {
+            "amount": {"amount": f"{fee // 100}.{fee % 100:02d}", "currency": currency},
+            "settle": "waive_on_principal" if ends else "enforce",
+        }
+        by = self.by(self.model.payer[number])
+        # A case is of one company; the events of two must not have one identity.
+        case = int(self.company.rpartition("-")[2]) + 1
+        step = by.step(number, effect="fee", on=day, run=run, case=case, currency=currency, terms=terms)
+        parts = tuple(by.receivable_id(number, n) for n in range(1, len(self.model.debts[number]) + 1))
+        self.tell(
+            step.model_copy(update={"receivable_ids": parts}),
+            lambda: self.model.charge(number, day, fee, ends=ends),
+        )
+
+    def decidable(self, *, charges_only: bool = False) -> list[tuple[str, int, date | None]]:
+        """Open debts and charges by the name under which a person finds them."""
+        debts = [] if charges_only else [(number, place) for number in self.model.debts for place in (1, 2, 3)]
+        found: list[tuple[str, int, date | None]] = [
+            (number, place, None)
+            for number, place in debts
+            if place <= len(self.model.debts[number]) and self.model.debts[number][place - 1].open
+        ]
+        return [*found, *(key for key, charge in self.model.charges.items() if charge.open)]
+
+    def debt_of(self, key: Any) -> Debt:
+        number, place, day = key
+        return self.model.debts[number][place - 1] if day is None else self.model.charges[key]
+
+    @precondition(lambda self: self.decidable())
+    @rule(data=st.data(), share=MINOR)
+    def write_off(self, data: Any, share: Any) -> None:
+        key = data.draw(st.sampled_from(self.decidable()))
+        debt = self.debt_of(key)
+        part = min(share, debt.open)
+        self.runner.run(self.decide("write_off", key, part))
+        self.model.write_off(debt, part)
+
+    @precondition(lambda self: self.decidable(charges_only=True))
+    @rule(data=st.data(), share=MINOR)
+    def waive(self, data: Any, share: Any) -> None:
+        key = data.draw(st.sampled_from(self.decidable(charges_only=True)))
+        debt = self.debt_of(key)
+        part = min(share, debt.open)
+        self.runner.run(self.decide("waive", key, part))
+        debt.credited += part
+
+    @precondition(lambda self: any(money.left for money in self.model.money.values()))
+    @rule(data=st.data(), share=MINOR)
+    def refund(self, data: Any, share: Any) -> None:
+        id_ = data.draw(st.sampled_from(sorted(i for i, money in self.model.money.items() if money.left)))
+        money = self.model.money[id_]
+        part = min(share, money.left)
+        self.runner.run(self.decide("refund", id_, part))
+        money.left -= part
+
+    async def decide(self, verb: Any, key: Any, part: int) -> None:
+        """Ask twice, and have a second person approve twice what waits."""
+        rows = (
+            await self.ledger.rows(
+                "SELECT receipt_id AS id FROM receipt WHERE company = :c AND external_id = :i", c=self.company, i=key
+            )
+            if verb == "refund"
+            else await self.ledger.rows(
+                """
+                SELECT receivable_id AS id FROM receivable WHERE company = :c AND number = :n AND instalment = :p
+                    AND (kind = 'invoice' OR due_on = :d)
+                """,
+                c=self.company, n=key[0] + ("/gestion" if key[2] else ""), p=key[1], d=key[2],
+            )
+        )  # fmt: skip
+        decider = Decider(self.ledger.context.companies)
+        asked = Asked(
+            verb=verb, company=self.company, subject_id=rows[0].id, amount=part, reason="settlement", note="as agreed",
+            action_id=identifiers.derived(rows[0].id, verb, next(self.ids)), by="ana",
+        )  # fmt: skip
+        for _ in range(2):
+            async with self.ledger.database.transaction() as tx:
+                await decider.ask(tx, asked)
+        if verb != "refund":
+            for _ in range(2):
+                async with self.ledger.database.transaction() as tx:
+                    await decider.answer(
+                        tx, company=self.company, action_id=asked.action_id, approve="approve", by="bea", note="yes"
+                    )
+
     @rule()
     def the_next_delivery_dies_before_its_commit(self) -> None:
         self.dies = True
@@ -377,11 +516,15 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_balances_are_those_of_the_model(self) -> None:
+        self.runner.run(self.ledger.settle())
+        self.model.settle()
         debts, money, credit = self.runner.run(self.read())
+        every: dict[tuple[str, int, date | None], Debt] = {
+            **{(n, place, None): debt for n, parts in self.model.debts.items() for place, debt in enumerate(parts, 1)},
+            **{(f"{n}/gestion", place, day): charge for (n, place, day), charge in self.model.charges.items()},
+        }
         assert debts == {
-            (number, place): (debt.paid, debt.credited, debt.written_off, debt.open)
-            for number, parts in self.model.debts.items()
-            for place, debt in enumerate(parts, 1)
+            key: (debt.paid, debt.credited, debt.written_off, debt.given_up, debt.open) for key, debt in every.items()
         }
         assert money == {id_: (m.owner, m.left) for id_, m in self.model.money.items()}
         expected: dict[tuple[str, str], int] = {}
@@ -396,7 +539,16 @@ class LedgerMachine(RuleBasedStateMachine):
             money = await tx.execute("SELECT * FROM receipt WHERE company = :company", mine)
             credit = await tx.execute("SELECT * FROM credit WHERE company = :company AND unapplied > 0", mine)
             return (
-                {(r.number, r.instalment): (r.allocated, r.credited, r.written_off, r.open) for r in debts},
+                {
+                    (r.number, r.instalment, r.due_on if r.kind == "late_charge" else None): (
+                        r.allocated,
+                        r.credited,
+                        r.written_off,
+                        r.given_up,
+                        r.open,
+                    )
+                    for r in debts
+                },
                 {r.external_id: (r.customer or "-", r.unapplied) for r in money},
                 {(r.customer, r.currency): r.unapplied for r in credit},
             )

@@ -140,6 +140,19 @@ async def test_the_page_refuses_what_is_no_amount_and_keeps_the_payment(
     assert (await client.get(f"/unapplied/{UUID(int=1)}", params=MINE)).status_code == 404
 
 
+async def test_a_person_notes_that_money_was_given_back(ledger: Any, make: Any, client: httpx.AsyncClient) -> None:
+    await three_debts(ledger, make)
+    (one,) = await listed(client)
+    address = f"/unapplied/{one['receipt_id']}/refund"
+    form = {"action_id": str(UUID(int=1)), "note": "by transfer"}
+    for amount, why in (("50.01", "Quedan 50.00 MXN"), ("1,5", "1234.50")):
+        answer = await client.post(address, params={**MINE, "lang": "es"}, data={**form, "amount": amount})
+        assert (answer.status_code, why in answer.text) == (409, True), answer.text
+    assert (await client.post(address, params=MINE, data={**form, "amount": "20.00"})).status_code == 303
+    assert (await client.post(address, params=MINE, data={**form, "amount": "20.00"})).status_code == 303
+    assert await ledger.unapplied("C1") == 3000
+
+
 def test_every_word_is_translated() -> None:
     assert PAGES.untranslated() == set()
 

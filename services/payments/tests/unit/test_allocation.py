@@ -7,7 +7,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cobranza.payments.domain.allocation import Claim, share_by_reference, share_oldest_first
+from cobranza.payments.domain.allocation import Claim, Given, close_by_reference, share_by_reference, share_oldest_first
 from cobranza.payments.domain.ledger import Receivable, oldest_first
 
 DAY = date(2027, 1, 1)
@@ -63,3 +63,33 @@ def test_charges_come_after_principal() -> None:
 def test_two_lines_for_one_invoice_add_up() -> None:
     one = debt(1, 1000)
     assert share_by_reference(900, [Claim((one,), 300), Claim((one,), 400)]) == {UUID(int=1): 700}
+
+
+@given(
+    debts=st.lists(st.tuples(st.integers(1, 500), st.integers(0, 60), st.integers(0, 40)), min_size=1, max_size=4),
+    available=st.integers(1, 2000),
+    limit=st.integers(0, 30),
+)
+def test_what_is_given_closes_a_debt_and_never_more_than_it_owes(
+    debts: list[tuple[int, int, int]], available: int, limit: int
+) -> None:
+    owed = [
+        debt(n, amount)._replace(issued=amount + up + 5, written_off=up, given_up=up)
+        for n, (amount, up, _) in enumerate(debts, 1)
+    ]
+    discounts = {
+        r.receivable_id: min(given, r.open - 1)
+        for r, (_, _, given) in zip(owed, debts, strict=True)
+        if given and r.open > 1
+    }
+    shares, given_ = close_by_reference(
+        available, [Claim((r,)) for r in owed], discounts=discounts, is_small=lambda rest, _: rest <= limit
+    )
+    assert sum(shares.values()) <= available
+    for r in owed:
+        also = given_.get(r.receivable_id, Given())
+        assert 0 <= shares.get(r.receivable_id, 0) + also.discount + also.written_off <= r.payable
+        if also != Given():
+            assert shares[r.receivable_id] + also.discount + also.written_off == r.open
+            assert also.discount in (0, discounts.get(r.receivable_id))
+            assert also.written_off <= limit

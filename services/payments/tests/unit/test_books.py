@@ -144,7 +144,7 @@ def test_a_charge_on_a_case_has_no_invoice_and_an_entry_of_its_own() -> None:
     first.issue(charge)
     first.close()
 
-    assert [e.entry_id for e in books.entries] == [entry_id(RECEIVABLE, "invoice-issued")]
+    assert [e.entry_id for e in books.entries] == [entry_id(RECEIVABLE, "late-charge-assessed")]
 
 
 @pytest.mark.parametrize(("customer", "account", "owner"), [("C1", "UNAPPLIED", "C1"), (None, "SUSPENSE", "-")])

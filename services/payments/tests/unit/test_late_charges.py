@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -26,6 +28,7 @@ from cobranza.payments.domain.late_charges import (
     compensation,
     fee_due,
     posted_difference,
+    principal_of,
 )
 from cobranza.payments.use_cases.charge_rules import PRESETS, Rate, preset, uncovered
 
@@ -380,3 +383,58 @@ def test_a_fee_never_exceeds_the_legal_cap(base: int, percent: int, days: int) -
 
     assert 0 <= due <= base * 0.09
     assert due == 0 or days >= 21
+
+
+@given(
+    moves=st.lists(st.tuples(st.integers(-40, 80), st.integers(-60_00, 60_00)), max_size=5),
+    periods=st.lists(st.tuples(st.integers(1, 25), st.sampled_from(["4", "4", "6.5", "0", "-1"])), max_size=6),
+    day_count=st.sampled_from(["ACT/365F", "ACT/360", "ACT/ACT"]),
+    through=st.integers(-5, 90),
+)
+def test_interest_is_the_sum_of_its_days(
+    moves: list[tuple[int, int]], periods: list[tuple[int, str]], day_count: DayCount, through: int
+) -> None:
+    due_on = date(2027, 12, 1)
+    published, start = [], date(2027, 11, 25)
+    for length, percent in periods:
+        end = start + timedelta(days=length)
+        published.append(RatePeriod(valid_from=start, valid_to=end, percent=Decimal(percent)))
+        start = end + timedelta(days=1)
+    series = RateSeries(series_id="x", periods=tuple(published))
+    rule = LateChargeRule(rule_id="r", version=1, rate=ReferenceRate(series=series), day_count=day_count)
+    owed = principal_of(
+        issued=100_00,
+        issued_on=due_on - timedelta(days=60),
+        movements=[(due_on + timedelta(days=day), amount) for day, amount in moves],
+    )
+
+    def by_days() -> Fraction:
+        total, day = Fraction(0), due_on + timedelta(days=1)
+        while day <= due_on + timedelta(days=through):
+            amount = next((entry.amount for entry in reversed(owed) if entry.from_on <= day), owed[0].amount)
+            if amount > 0:
+                years = {
+                    "ACT/365F": Fraction(1, 365),
+                    "ACT/360": Fraction(1, 360),
+                    "ACT/ACT": Fraction(1, date(day.year, 12, 31).timetuple().tm_yday),
+                }[day_count]
+                total += amount * Fraction(series.period_of(day).percent) / 100 * years
+            day += timedelta(days=1)
+        return total
+
+    try:
+        expected: Fraction | RateMissingError = by_days()
+    except RateMissingError as missing:
+        expected = missing
+    if isinstance(expected, RateMissingError):
+        with pytest.raises(RateMissingError) as caught:
+            accrue(rule, owed, due_on=due_on, through_on=due_on + timedelta(days=through))
+        assert caught.value.facts == expected.facts
+    else:
+        found = accrue(rule, owed, due_on=due_on, through_on=due_on + timedelta(days=through))
+        assert sum((segment.interest for segment in found.segments), start=Fraction(0)) == expected
+        for one, other in itertools.pairwise(found.segments):
+            assert one.last_on < other.first_on
+            assert (one.principal, one.percent) != (other.principal, other.percent) or one.last_on < (
+                other.first_on - timedelta(days=1)
+            )

@@ -15,7 +15,7 @@ from cobranza.chassis.http import CurrentPrincipal, Problem, answer, scope
 from cobranza.chassis.idempotency import once
 from cobranza.chassis.pagination import Page, PageWindow
 from cobranza.chassis.service import Context
-from cobranza.contracts.dunning import HoldPlaced, HoldReleased, TaskCompleted
+from cobranza.contracts.dunning import HoldPlaced, HoldReleased, PaymentClaim, TaskCompleted
 from cobranza.contracts.money import Money, to_decimal
 from cobranza.contracts.payloads import Customer, Slug
 from cobranza.dunning import queries
@@ -138,6 +138,9 @@ class HoldRequest(http.Request):
         description="customer_request, internal, payment_claim, data_quality, bereavement, insolvency, legal_claim"
     )
     until_on: date | None = Field(default=None, description="Last day, inclusive.")
+    claim: PaymentClaim | None = Field(
+        default=None, description="For payment_claim: what was paid; it is looked for in unapplied money."
+    )
 
 
 class TaskResult(http.Request):
@@ -314,6 +317,7 @@ def _add_holds(routes: APIRouter, context: Context[DunningSettings]) -> None:
                     reason=body.reason,
                     until_on=body.until_on,
                     by=principal.name,
+                    claim=body.claim,
                 )
                 return answer(placed, status=201)
 

@@ -29,5 +29,6 @@ SERVICE: Final = Service(
         Link(label="Unapplied payments", href="/payments/unapplied"),
         Link(label="Control totals", href="/payments/control-totals"),
         Link(label="Fiscal receipts", href="/payments/fiscal-receipts"),
+        Link(label="Late charges", href="/payments/charges"),
     ),
 )

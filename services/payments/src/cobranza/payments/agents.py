@@ -12,12 +12,13 @@ from cobranza.payments import repository
 from cobranza.payments.domain.errors import PaymentsError, UnknownCompanyError
 from cobranza.payments.domain.matching import Party
 from cobranza.payments.settings import PaymentsSettings
-from cobranza.payments.use_cases import Bookkeeper, follow_promise, follow_stop
+from cobranza.payments.use_cases import Bookkeeper, Charger, follow_claim, follow_promise, follow_stop
 
 
 def agents(context: Context[PaymentsSettings]) -> Sequence[Agent]:
     """One agent per topic."""
     bookkeeper = Bookkeeper(context.companies)
+    charger = Charger(context.database, context.companies)
 
     def require_companies(events: Sequence[Event]) -> None:
         for event in events:
@@ -82,6 +83,8 @@ def agents(context: Context[PaymentsSettings]) -> Sequence[Agent]:
         for event in events:
             await follow_stop(tx, event.data)
             await follow_promise(tx, event.data)
+            await follow_claim(tx, event.data)
+            await charger.follow(tx, event.data, event.cause)
 
     async def follow_notices(tx: BatchTransaction, events: Sequence[Event]) -> None:
         handed = [

@@ -7,6 +7,7 @@ import getpass
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -19,14 +20,18 @@ from rich.table import Table
 from cobranza.chassis import cli
 from cobranza.chassis.clock import BusinessClock
 from cobranza.chassis.companies import Companies
-from cobranza.chassis.database import Database
+from cobranza.chassis.database import Database, Transaction
+from cobranza.chassis.ids import new_id
 from cobranza.chassis.settings import load
+from cobranza.contracts.money import Money
 from cobranza.payments import queries, repository
 from cobranza.payments.domain.bank_transaction import Format
 from cobranza.payments.domain.errors import PaymentsError, StatementError
 from cobranza.payments.invariants import INVARIANTS, STOPPING
 from cobranza.payments.settings import PaymentsSettings
-from cobranza.payments.use_cases import Importer, Matcher, Report, check_ledger
+from cobranza.payments.use_cases import Decider, Importer, Matcher, Report, RuleKeeper, check_interest, check_ledger
+from cobranza.payments.use_cases.charge_rules import PRESETS, preset_document, published_for, read_rates, uncovered
+from cobranza.payments.use_cases.decisions import Asked, Decision, typed_amount
 from cobranza.payments.use_cases.imports import read_mapping, report_of, shipped_mappings
 
 Result = TypeVar("Result")
@@ -36,6 +41,10 @@ CompanyOf = Annotated[str, typer.Option("--company", help="The creditor's slug i
 commands = typer.Typer(no_args_is_help=True)
 mapping = typer.Typer(help="Which column of a bank's CSV or XLSX means what.", no_args_is_help=True)
 commands.add_typer(mapping, name="mapping")
+rules = typer.Typer(help="What law or contract grants for lateness.", no_args_is_help=True)
+commands.add_typer(rules, name="rules")
+rates = typer.Typer(help="Published rates and values of units of account.", no_args_is_help=True)
+commands.add_typer(rates, name="rates")
 
 
 @commands.callback()
@@ -65,7 +74,7 @@ async def _verify() -> dict[str, int]:
     )
     try:
         async with database.transaction() as tx:
-            return await check_ledger(tx, INVARIANTS, stopping=STOPPING)
+            return {**await check_ledger(tx, INVARIANTS, stopping=STOPPING), **await check_interest(tx)}
     finally:
         await database.close()
 
@@ -197,6 +206,172 @@ def list_mappings(company: CompanyOf, as_json: Json = False) -> None:
         for one in listed:
             table.add_row(one["name"], one["title"], one["currency"], source)
     cli.out.print(table)
+
+
+@rules.command("activate")
+def activate_rules(
+    company: CompanyOf,
+    preset: Annotated[str | None, typer.Option("--preset", help=f"Shipped: {', '.join(PRESETS)}.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="Rules of your own; shipped ones show how.")] = None,
+    effective_from: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day; else today.")
+    ] = None,
+) -> None:
+    """Put a version of late charge rules into force; the same again has no effect."""
+    if (preset is None) == (file is None):
+        cli.fail("expected either --preset or --file", cli.USAGE)
+
+    async def act(tx: Transaction, companies: Companies) -> str:
+        document = preset_document(preset) if preset is not None else _read(file)
+        found, is_new = await RuleKeeper(companies).activate(
+            tx,
+            document,
+            company=company,
+            effective_from=None if effective_from is None else effective_from.date(),
+            by=_actor(),
+        )
+        today = tx.now.date()
+        known = await published_for(tx.connection, found)
+        missing = uncovered(found, first_on=today, last_on=today, published=known)
+        warning = f"; no rate is published for {missing}: load it with: cobranza payments rates load" if missing else ""
+        return f"{found.rules}@{found.version} is {'now' if is_new else 'already'} in force for {company}{warning}"
+
+    sys.stdout.write(_in_transaction(act) + "\n")
+
+
+@rules.command("list")
+def list_rules(company: CompanyOf, as_json: Json = False) -> None:
+    """Every version of charge rules that a company activated."""
+
+    async def act(tx: Transaction, _: Companies) -> list[Any]:
+        return await queries.charge_rules_of(tx.connection, company=company)
+
+    found = _in_transaction(act)
+    if as_json:
+        told = [
+            {
+                "rules": row.rules,
+                "version": row.version,
+                "currency": row.currency,
+                "effective_from": row.effective_from.isoformat(),
+                "sha256": row.sha256,
+                "activated_by": row.activated_by,
+            }
+            for row in found
+        ]
+        sys.stdout.write(json.dumps(told) + "\n")
+        return
+    table = Table("rules", "version", "currency", "from", "activated by")
+    for row in found:
+        table.add_row(row.rules, str(row.version), row.currency, row.effective_from.isoformat(), row.activated_by)
+    cli.out.print(table)
+
+
+@rates.command("load")
+def load_rates(
+    file: Annotated[Path, typer.Argument(help="CSV with the columns series, from, to, percent, published.")],
+) -> None:
+    """Take published rates in, the whole file or nothing; one that is known is never overwritten. Exit 4 if refused."""
+
+    async def act(tx: Transaction, companies: Companies) -> str:
+        told = read_rates(_read(file), name=file.name)
+        new = await RuleKeeper(companies).load(tx, told, by=_actor(), file=file.name)
+        return f"{new} rates are new, {len(told) - new} were known"
+
+    sys.stdout.write(_in_transaction(act) + "\n")
+
+
+@commands.command("waive")
+def waive(
+    charge: Annotated[UUID, typer.Argument(metavar="CHARGE", help="The charge's receivable.")],
+    company: CompanyOf,
+    note: Annotated[str, typer.Option("--note", help="Why, in your words; kept with your name.")],
+    reason: Annotated[str, typer.Option("--reason", help="goodwill, settlement, error or a word of your own.")],
+    amount: Annotated[str | None, typer.Option("--amount", help="Such as 250.00; else all that is open.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Forgive a late charge; above the company's limit a second person must approve it. Exit 4 when refused."""
+
+    async def act(tx: Transaction, companies: Companies) -> Decision:
+        known = await repository.one_charge(tx.connection, company=company, receivable_id=charge)
+        minor = None if known is None else typed_amount(amount or "", known.currency)
+        return await Decider(companies).ask(
+            tx,
+            Asked(
+                verb="waive",
+                company=company,
+                subject_id=charge,
+                action_id=new_id(),
+                amount=minor,
+                reason=reason,
+                note=note,
+                by=_actor(),
+            ),
+        )
+
+    _tell_decision(_in_transaction(act), as_json=as_json)
+
+
+@commands.command("approve")
+def approve(
+    action_id: Annotated[UUID, typer.Argument(metavar="ACTION")],
+    company: CompanyOf,
+    note: Annotated[str, typer.Option("--note", help="Why, in your words; kept with your name.")],
+    is_refused: Annotated[bool, typer.Option("--refuse", help="Say no instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Approve, as a second person, a waiver or write-off that waits. Exit 4 when it cannot be."""
+
+    async def act(tx: Transaction, companies: Companies) -> Decision:
+        return await Decider(companies).answer(
+            tx,
+            company=company,
+            action_id=action_id,
+            approve="refuse" if is_refused else "approve",
+            by=_actor(),
+            note=note,
+        )
+
+    _tell_decision(_in_transaction(act), as_json=as_json)
+
+
+def _tell_decision(decision: Decision, *, as_json: bool) -> None:
+    amount = Money.from_minor(decision.amount, decision.currency)
+    if as_json:
+        told = {"action_id": str(decision.action_id), "state": decision.state, "amount": str(amount)}
+        sys.stdout.write(json.dumps(told) + "\n")
+        return
+    waits = " for a second person's approval" if decision.state == "waiting" else ""
+    sys.stdout.write(f"{amount}: {decision.state}{waits} ({decision.action_id})\n")
+
+
+def _read(file: Path | None) -> bytes:
+    assert file is not None  # one of two options, checked before
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        cli.fail(f"{file}: {error.strerror}", cli.USAGE)
+
+
+def _in_transaction(act: Callable[[Transaction, Companies], Awaitable[Result]]) -> Result:
+    async def run() -> Result:
+        settings = load(PaymentsSettings)
+        database = Database(
+            settings.database_url.get_secret_value(),
+            service="payments",
+            clock=BusinessClock(settings.clock_file),
+            notifies=True,
+        )
+        try:
+            async with database.transaction() as tx:
+                return await act(tx, Companies.read(settings.companies_file))
+        finally:
+            await database.close()
+
+    try:
+        return cli.run(run())
+    except PaymentsError as error:
+        cli.fail(escape(str(error)), cli.REFUSED)
 
 
 def _actor() -> str:

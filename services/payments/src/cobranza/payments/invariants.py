@@ -93,8 +93,54 @@ LEDGER: Final = (
 #: Names of the checks that stop permits.
 STOPPING: Final = frozenset(check.name for check in LEDGER)
 
+#: What was charged, forgiven, given up and refunded, against the ledger.
+DECISIONS: Final = (
+    Invariant(
+        "late_charge_equals_receivable",
+        """
+        SELECT 1 FROM late_charge l
+        FULL JOIN (SELECT company, receivable_id, customer, issued FROM receivable WHERE kind = 'late_charge') r
+            ON r.company = l.company AND r.receivable_id = l.receivable_id
+        WHERE (l.amount, l.customer) IS DISTINCT FROM (r.issued, r.customer)
+        """,
+    ),
+    Invariant(
+        "late_charge_credits_equal_journal",
+        """
+        SELECT 1 FROM (SELECT receivable_id, sum(amount) AS amount FROM journal_line
+            WHERE account = 'ADJUSTMENT:waiver' GROUP BY receivable_id) j
+        FULL JOIN (SELECT receivable_id, sum(amount) AS amount FROM late_charge_credit GROUP BY receivable_id) c
+            ON c.receivable_id = j.receivable_id
+        WHERE j.amount IS DISTINCT FROM c.amount
+        """,
+    ),
+    Invariant(
+        "given_up_equals_journal",
+        """
+        SELECT r.receivable_id FROM receivable r LEFT JOIN (
+            SELECT l.receivable_id, sum(l.amount) AS amount
+            FROM journal_line l JOIN journal_entry e ON e.entry_id = l.entry_id
+            WHERE l.account = 'ADJUSTMENT:write_off'
+                AND e.kind IN ('receivable-written-off', 'write-off-recovered', 'recovery-undone')
+            GROUP BY l.receivable_id) j ON j.receivable_id = r.receivable_id
+        WHERE r.given_up <> coalesce(j.amount, 0)
+        """,
+    ),
+    Invariant(
+        "refund_equals_decisions",
+        """
+        SELECT r.receipt_id FROM receipt r LEFT JOIN (
+            SELECT company, subject_id, sum(amount) AS amount FROM ledger_action
+            WHERE verb = 'refund' AND state = 'done' GROUP BY company, subject_id) a
+            ON a.company = r.company AND a.subject_id = r.receipt_id
+        WHERE r.refunded <> coalesce(a.amount, 0)
+        """,
+    ),
+)
+
 INVARIANTS: Final = (
     *LEDGER,
+    *DECISIONS,
     Invariant(
         "notice_after_settlement",
         """

@@ -33,6 +33,8 @@ from cobranza.payments.tables import (
     bank_import,
     bank_line,
     bank_mapping,
+    charge_request,
+    charge_rules,
     control_total,
     control_total_difference,
     control_total_part,
@@ -41,12 +43,15 @@ from cobranza.payments.tables import (
     invoice,
     journal_entry,
     journal_line,
+    late_charge,
+    late_charge_credit,
     receipt,
     receivable,
 )
 
 BY_DUE = Keyset((receivable.c.due_on, "asc"), (receivable.c.receivable_id, "asc"))
 BY_CHECK = Keyset((bank_import.c.checked_at, "desc"), (bank_import.c.import_id, "desc"))
+BY_ASSESSMENT = Keyset((late_charge.c.assessed_on, "desc"), (late_charge.c.receivable_id, "asc"))
 BY_POSITION = Keyset((bank_line.c.position, "asc"))
 #: Accounts that money and credit notes come from and go back to.
 SOURCES: Final = ("CASH", "ADJUSTMENT:credit_note")
@@ -527,5 +532,106 @@ async def fiscal_deadlines(connection: AsyncConnection, company: str | None = No
             """
         ),
         {"company": company},
+    )
+    return list(result)
+
+
+async def late_charges(connection: AsyncConnection, window: Window, *, company: str, customer: str | None) -> list[Any]:
+    """Late charges of a company, newest first, with their balances, one more than the page."""
+    credited = (
+        select(
+            late_charge_credit.c.company,
+            late_charge_credit.c.receivable_id,
+            func.sum(late_charge_credit.c.amount)
+            .filter(late_charge_credit.c.kind == "waiver")
+            .cast(BigInteger)
+            .label("waived"),
+            func.sum(late_charge_credit.c.amount)
+            .filter(late_charge_credit.c.kind == "withdrawal")
+            .cast(BigInteger)
+            .label("withdrawn"),
+        )
+        .group_by(late_charge_credit.c.company, late_charge_credit.c.receivable_id)
+        .subquery()
+    )
+    query = (
+        select(
+            late_charge,
+            receivable.c.open,
+            receivable.c.allocated,
+            receivable.c.number,
+            func.coalesce(credited.c.waived, 0).label("waived"),
+            func.coalesce(credited.c.withdrawn, 0).label("withdrawn"),
+        )
+        .join(
+            receivable,
+            (receivable.c.company == late_charge.c.company)
+            & (receivable.c.receivable_id == late_charge.c.receivable_id),
+        )
+        .outerjoin(
+            credited,
+            (credited.c.company == late_charge.c.company) & (credited.c.receivable_id == late_charge.c.receivable_id),
+        )
+        .where(late_charge.c.company == company)
+    )
+    if customer is not None:
+        query = query.where(late_charge.c.customer == customer)
+    return list(await connection.execute(BY_ASSESSMENT.apply(query, after=window.after, limit=window.limit)))
+
+
+async def charge_requests(
+    connection: AsyncConnection, *, company: str, customer: str | None, is_unanswered: bool, most: int
+) -> list[Any]:
+    """The newest steps that asked for a charge; unanswered ones were refused in part or whole, or wait."""
+    query = select(charge_request).where(charge_request.c.company == company)
+    if customer is not None:
+        query = query.where(charge_request.c.customer == customer)
+    if is_unanswered:
+        query = query.where(charge_request.c.state != "booked")
+    return list(await connection.execute(query.order_by(charge_request.c.asked_at.desc()).limit(most)))
+
+
+async def charge_looks(connection: AsyncConnection, *, company: str, most: int) -> list[Any]:
+    """Debts whose charges cannot be kept right until a rate or rules are added."""
+    rows = await connection.execute(
+        text(
+            """
+            SELECT k.debt_id, k.reason, r.number, r.customer FROM charge_look k
+            JOIN receivable r ON r.company = k.company AND r.receivable_id = k.debt_id
+            WHERE k.company = :company AND k.reason IS NOT NULL ORDER BY r.number LIMIT :most
+            """
+        ),
+        {"company": company, "most": most},
+    )
+    return list(rows)
+
+
+async def ledger_actions(
+    connection: AsyncConnection, *, company: str, customer: str | None, state: str | None, most: int
+) -> list[Any]:
+    """What people decided or asked for, newest first, with what it is about."""
+    rows = await connection.execute(
+        text(
+            """
+            SELECT a.*, coalesce(r.number, m.external_id) AS number, coalesce(r.customer, m.customer) AS customer
+            FROM ledger_action a
+            LEFT JOIN receivable r ON r.company = a.company AND r.receivable_id = a.subject_id AND a.verb <> 'refund'
+            LEFT JOIN receipt m ON m.company = a.company AND m.receipt_id = a.subject_id AND a.verb = 'refund'
+            WHERE a.company = :company AND (CAST(:state AS text) IS NULL OR a.state = :state)
+                AND (CAST(:customer AS text) IS NULL OR coalesce(r.customer, m.customer) = :customer)
+            ORDER BY a.asked_at DESC LIMIT :most
+            """
+        ),
+        {"company": company, "customer": customer, "state": state, "most": most},
+    )
+    return list(rows)
+
+
+async def charge_rules_of(connection: AsyncConnection, *, company: str) -> list[Any]:
+    """Every version of charge rules that a company activated, newest first."""
+    result = await connection.execute(
+        select(charge_rules)
+        .where(charge_rules.c.company == company)
+        .order_by(charge_rules.c.rules, charge_rules.c.version.desc())
     )
     return list(result)

@@ -19,7 +19,7 @@ from cobranza.chassis.pagination import Keyset, Window
 from cobranza.contracts.payments import NoticePermitAnswer, PermitLine, PermitRefusal
 from cobranza.payments.domain.fiscal_receipts import FiscalBooks, FiscalReceipt, Line
 from cobranza.payments.domain.ledger import NOBODY, Allocation, Books, Credit, Receipt, Receivable
-from cobranza.payments.domain.matching import Party, Promise, Proposal, key_of, name_key
+from cobranza.payments.domain.matching import MadeClaim, Party, Promise, Proposal, key_of, name_key
 from cobranza.payments.domain.permit import Stop
 from cobranza.payments.domain.references import Directory, Invoice
 from cobranza.payments.tables import match_action, receipt, receivable
@@ -33,7 +33,7 @@ _BUCKETS: Final = 256
 
 _RECEIVABLE: Final = (
     "company, receivable_id, customer, invoice_id, instalment, number, kind, currency, issued, allocated, credited,"
-    " written_off, issued_on, due_on, version"
+    " written_off, given_up, issued_on, due_on, version"
 )
 _RECEIPT: Final = (
     "company, receipt_id, customer, told_customer, kind, currency, system, external_id, sha256, amount, allocated,"
@@ -97,6 +97,8 @@ class Facts:
     new_reversals: list[tuple[str, UUID, Reversal]] = field(default_factory=list)
     changed_invoices: dict[UUID, None] = field(default_factory=dict)
     new_names: set[tuple[str, str, UUID]] = field(default_factory=set)
+    #: By invoice: minor units, and the last day.
+    discounts: dict[UUID, tuple[int, date]] = field(default_factory=dict)
     new_discounts: dict[UUID, tuple[str, int, date]] = field(default_factory=dict)
     new_fiscal: dict[UUID, tuple[str, str | None, str | None]] = field(default_factory=dict)
 
@@ -211,7 +213,7 @@ async def is_reversed(tx: Transaction, *, company: str, receipt_id: UUID) -> boo
 
 
 async def _load(tx: Transaction, needs: Needs, locked: set[tuple[str, str]]) -> Facts:
-    invoices, names = await _invoices(tx, needs)
+    invoices, names, given = await _invoices(tx, needs)
     namings = await _namings(tx, needs.named)
     allocations = await _live_allocations(tx, needs)
     receipt_ids = needs.receipts | {
@@ -238,25 +240,33 @@ async def _load(tx: Transaction, needs: Needs, locked: set[tuple[str, str]]) -> 
         namings=namings,
         reversals=await _reversals(tx, needs.receipts),
         entries=await _entries(tx, needs.entries),
+        discounts=given,
     )
 
 
-async def _invoices(tx: Transaction, needs: Needs) -> tuple[list[Invoice], list[tuple[str, str, UUID]]]:
+async def _invoices(
+    tx: Transaction, needs: Needs
+) -> tuple[list[Invoice], list[tuple[str, str, UUID]], dict[UUID, tuple[int, date]]]:
     invoices: dict[UUID, Invoice] = {}
+    given: dict[UUID, tuple[int, date]] = {}
     names: list[tuple[str, str, UUID]] = []
     if needs.naming:
         rows = await tx.execute(
             """
-            SELECT i.company, i.invoice_id, i.customer, i.number, i.system, i.cancelled, t.b AS reference
+            SELECT i.company, i.invoice_id, i.customer, i.number, i.system, i.cancelled, t.b AS reference,
+                d.amount AS discount, d.until_on
             FROM unnest(CAST(:a AS text[]), CAST(:b AS text[])) AS t(a, b)
             JOIN invoice_reference n ON n.company = t.a AND n.reference = t.b
             JOIN invoice i ON i.company = n.company AND i.invoice_id = n.invoice_id
+            LEFT JOIN invoice_discount d ON d.company = i.company AND d.invoice_id = i.invoice_id
             """,
             _pairs(needs.naming),
         )
         for row in rows:
             names.append((row.company, row.reference, row.invoice_id))
             invoices[row.invoice_id] = _invoice(row)
+            if row.discount is not None:
+                given[row.invoice_id] = (row.discount, row.until_on)
     if ids := needs.invoices | needs.undone_invoices:
         rows = await tx.execute(
             """
@@ -267,7 +277,7 @@ async def _invoices(tx: Transaction, needs: Needs) -> tuple[list[Invoice], list[
             _pairs(ids),
         )
         invoices.update((row.invoice_id, _invoice(row)) for row in rows)
-    return list(invoices.values()), names
+    return list(invoices.values()), names, given
 
 
 def _invoice(row: Any) -> Invoice:
@@ -402,6 +412,7 @@ async def save(tx: Transaction, facts: Facts) -> None:
     books = facts.books
     await _save_receivables(tx, books)
     await _save_receipts(tx, facts)
+    await _note_moved_debts(tx, books)
     # From here on nothing joins: custom plans would only plan the check of every foreign key anew, row by row.
     await tx.execute("SET LOCAL plan_cache_mode = auto")
     if books.allocations:
@@ -459,8 +470,8 @@ async def _save_receivables(tx: Transaction, books: Books) -> None:
             SELECT * FROM unnest(CAST(:company AS text[]), CAST(:receivable_id AS uuid[]), CAST(:customer AS text[]),
                 CAST(:invoice_id AS uuid[]), CAST(:instalment AS int[]), CAST(:number AS text[]), CAST(:kind AS text[]),
                 CAST(:currency AS text[]), CAST(:issued AS bigint[]), CAST(:allocated AS bigint[]),
-                CAST(:credited AS bigint[]), CAST(:written_off AS bigint[]), CAST(:issued_on AS date[]),
-                CAST(:due_on AS date[]), CAST(:version AS bigint[]))
+                CAST(:credited AS bigint[]), CAST(:written_off AS bigint[]), CAST(:given_up AS bigint[]),
+                CAST(:issued_on AS date[]), CAST(:due_on AS date[]), CAST(:version AS bigint[]))
             """,  # noqa: S608 - constant columns
             _columns(_RECEIVABLE, new),
         )
@@ -469,13 +480,31 @@ async def _save_receivables(tx: Transaction, books: Books) -> None:
         await tx.execute(
             """
             UPDATE receivable r SET allocated = t.allocated, credited = t.credited, written_off = t.written_off,
-                due_on = t.due_on, version = t.version
+                given_up = t.given_up, due_on = t.due_on, version = t.version
             FROM unnest(CAST(:company AS text[]), CAST(:receivable_id AS uuid[]), CAST(:allocated AS bigint[]),
-                CAST(:credited AS bigint[]), CAST(:written_off AS bigint[]), CAST(:due_on AS date[]),
-                CAST(:version AS bigint[])) AS t(company, id, allocated, credited, written_off, due_on, version)
+                CAST(:credited AS bigint[]), CAST(:written_off AS bigint[]), CAST(:given_up AS bigint[]),
+                CAST(:due_on AS date[]), CAST(:version AS bigint[]))
+                AS t(company, id, allocated, credited, written_off, given_up, due_on, version)
             WHERE r.company = t.company AND r.receivable_id = t.id
             """,
-            _columns("company, receivable_id, allocated, credited, written_off, due_on, version", changed),
+            _columns("company, receivable_id, allocated, credited, written_off, given_up, due_on, version", changed),
+        )
+
+
+async def _note_moved_debts(tx: Transaction, books: Books) -> None:
+    """A debt or a charge whose balance changed: what is charged for that debt is looked at again."""
+    moved = [books.receivables[i] for i in sorted(books.changed_receivables.keys() - books.new_receivables.keys())]
+    if moved:
+        await tx.execute(
+            """
+            INSERT INTO charge_look (company, debt_id)
+            SELECT d.company, d.debt_id FROM unnest(CAST(:a AS text[]), CAST(:b AS uuid[])) AS t(a, b)
+                JOIN late_charge_debt d ON d.company = t.a AND d.debt_id = t.b
+            UNION SELECT d.company, d.debt_id FROM unnest(CAST(:a AS text[]), CAST(:b AS uuid[])) AS t(a, b)
+                JOIN late_charge_debt d ON d.company = t.a AND d.receivable_id = t.b
+            ORDER BY 1, 2 ON CONFLICT (company, debt_id) DO UPDATE SET not_before = clock_timestamp(), reason = NULL
+            """,
+            _pairs((debt.company, debt.receivable_id) for debt in moved),
         )
 
 
@@ -731,6 +760,15 @@ class PermitFacts:
 async def lock_for_permit(tx: Transaction, *, company: str, customer: str) -> None:
     """Take the customer's lock: no payment of theirs commits until the permit is given."""
     await _lock_customers(tx, {(company, customer)})
+
+
+async def customer_of(tx: Transaction, *, company: str, receivable_id: UUID) -> str | None:
+    """Whose debt a receivable is, or None."""
+    rows = await tx.execute(
+        "SELECT customer FROM receivable WHERE company = :company AND receivable_id = :id",
+        {"company": company, "id": receivable_id},
+    )
+    return rows.scalar_one_or_none()
 
 
 async def permit_facts(tx: Transaction, *, company: str, customer: str, receivable_ids: Sequence[UUID]) -> PermitFacts:
@@ -1404,6 +1442,42 @@ async def promises(tx: Transaction, *, company: str, customer: str, currency: st
     return [Promise(row.promise_id, row.amount, row.made_on, row.limit_on, tuple(row.receivables)) for row in rows]
 
 
+async def keep_claim(tx: Transaction, *, company: str, currency: str, claim: MadeClaim) -> None:
+    """Keep what a debtor says to have paid; told again it replaces what was told before."""
+    await tx.execute(
+        """
+        INSERT INTO payment_claim (company, claim_id, customer, currency, amount, paid_on, reference, receivables)
+        VALUES (:company, :claim_id, :customer, :currency, :amount, :paid_on, :reference,
+            CAST(:receivables AS uuid[]))
+        ON CONFLICT (company, claim_id) DO UPDATE SET currency = excluded.currency, amount = excluded.amount,
+            paid_on = excluded.paid_on, reference = excluded.reference, receivables = excluded.receivables
+        """,
+        {"company": company, "currency": currency, **claim._asdict(), "receivables": list(claim.receivables)},
+    )
+
+
+async def end_claim(tx: Transaction, *, company: str, claim_id: UUID) -> None:
+    """The claim's hold ended."""
+    await tx.execute(
+        "DELETE FROM payment_claim WHERE company = :company AND claim_id = :id", {"company": company, "id": claim_id}
+    )
+
+
+async def claims(tx: Transaction, *, company: str, currency: str, amount: int, on: date) -> list[MadeClaim]:
+    """The claims of exactly this amount whose hold lasts on a day."""
+    rows = await tx.execute(
+        """
+        SELECT c.claim_id, c.customer, c.amount, c.paid_on, c.reference, c.receivables FROM payment_claim c
+        WHERE c.company = :company AND c.currency = :currency AND c.amount = :amount AND EXISTS (
+            SELECT 1 FROM stop s WHERE s.company = c.company AND s.kind = 'hold' AND s.stop_id = c.claim_id
+                AND (s.until_on IS NULL OR s.until_on >= :on))
+        ORDER BY c.claim_id
+        """,
+        {"company": company, "currency": currency, "amount": amount, "on": on},
+    )
+    return [MadeClaim(**{**row._mapping, "receivables": tuple(row.receivables)}) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name
+
+
 async def of_amount(tx: Transaction, *, company: str, currency: str, amount: int) -> list[Receivable]:
     """Open receivables of a company of exactly this amount, at most two."""
     rows = await tx.execute(
@@ -1606,6 +1680,500 @@ async def count_unapplied(connection: AsyncConnection, *, company: str | None) -
     if company is not None:
         query = query.where(receipt.c.company == company)
     return int((await connection.execute(query)).scalar_one())
+
+
+# ---------------------------------------------------------------------- late charges
+
+
+async def keep_charge_rules(
+    tx: Transaction,
+    *,
+    company: str,
+    rules: str,
+    version: int,
+    sha256: str,
+    currency: str,
+    effective_from: date,
+    document: str,
+    by: str,
+) -> str | None:
+    """Keep a version of charge rules; returns the hash kept before under the same number, or None."""
+    key = {"company": company, "rules": rules, "version": version}
+    inserted = await tx.execute(
+        """
+        INSERT INTO charge_rules (company, rules, version, sha256, currency, effective_from, document, activated_by)
+        VALUES (:company, :rules, :version, :sha256, :currency, :effective_from, CAST(:document AS jsonb), :by)
+        ON CONFLICT DO NOTHING
+        """,
+        {
+            **key,
+            "sha256": sha256,
+            "currency": currency,
+            "effective_from": effective_from,
+            "document": document,
+            "by": by,
+        },
+    )
+    if inserted.rowcount:
+        return None
+    kept = await tx.execute(
+        "SELECT sha256 FROM charge_rules WHERE company = :company AND rules = :rules AND version = :version", key
+    )
+    return str(kept.scalar_one())
+
+
+async def newest_rules_version(tx: Transaction, *, company: str, rules: str) -> int:
+    """The highest version that was activated, or 0; locks out another's activation."""
+    await tx.execute("SELECT pg_advisory_xact_lock(hashtext('charge-rules'), hashtext(:c))", {"c": company})
+    rows = await tx.execute(
+        "SELECT coalesce(max(version), 0) FROM charge_rules WHERE company = :company AND rules = :rules",
+        {"company": company, "rules": rules},
+    )
+    return int(rows.scalar_one())
+
+
+async def rules_in_force(connection: AsyncConnection, *, company: str, on: date) -> list[Any]:
+    """Of each rules of the company the newest version that is in force on a day."""
+    rows = await connection.execute(
+        text(
+            """
+            SELECT DISTINCT ON (rules) rules, version, sha256, currency, effective_from, document FROM charge_rules
+            WHERE company = :company AND effective_from <= :on ORDER BY rules, version DESC
+            """
+        ),
+        {"company": company, "on": on},
+    )
+    return list(rows)
+
+
+async def rules_of_version(connection: AsyncConnection, *, company: str, rules: str, version: int) -> Any | None:
+    """One version as it was activated, or None."""
+    rows = await connection.execute(
+        text(
+            """
+            SELECT document FROM charge_rules WHERE company = :company AND rules = :rules AND version = :version
+            """
+        ),
+        {"company": company, "rules": rules, "version": version},
+    )
+    return rows.scalar_one_or_none()
+
+
+async def rates(connection: AsyncConnection, series: Sequence[str]) -> list[Any]:
+    """The published rates of some series, oldest first."""
+    rows = await connection.execute(
+        text(
+            """
+            SELECT series, from_on, to_on, percent, published FROM charge_rate WHERE series = ANY(CAST(:series AS text[]))
+            ORDER BY series, from_on
+            """
+        ),
+        {"series": list(series)},
+    )
+    return list(rows)
+
+
+async def lock_rates(tx: Transaction) -> None:
+    """One writer of rates at a time, so that no two overlap."""
+    await tx.execute("SELECT pg_advisory_xact_lock(hashtext('charge-rates'), 0)")
+
+
+async def add_rates(tx: Transaction, rows: Sequence[Mapping[str, Any]], *, by: str) -> None:
+    """Keep published rates that are new."""
+    await tx.execute(
+        """
+        INSERT INTO charge_rate (series, from_on, to_on, percent, published, loaded_by)
+        VALUES (:series, :from_on, :to_on, :percent, :published, :by)
+        """,
+        [{**row, "by": by} for row in rows],
+    )
+
+
+async def ask_charge(
+    tx: Transaction,
+    *,
+    company: str,
+    case_id: UUID,
+    step: str,
+    run: int,
+    customer: str,
+    currency: str,
+    effect: str,
+    reached_on: date,
+    told: str,
+    event_id: str | None,
+    correlation_id: str,
+) -> None:
+    """Keep that a step asks for a charge; asked again it is the same request."""
+    await tx.execute(
+        """
+        INSERT INTO charge_request (company, case_id, step, run, customer, currency, effect, reached_on, told, event_id,
+            correlation_id, state, lines, try_at)
+        VALUES (:company, :case_id, :step, :run, :customer, :currency, :effect, :reached_on, CAST(:told AS jsonb),
+            CAST(CAST(:event_id AS text) AS uuid), :correlation_id, 'asked', '[]', clock_timestamp())
+        ON CONFLICT DO NOTHING
+        """,
+        {
+            "company": company,
+            "case_id": case_id,
+            "step": step,
+            "run": run,
+            "customer": customer,
+            "currency": currency,
+            "effect": effect,
+            "reached_on": reached_on,
+            "told": told,
+            "event_id": event_id,
+            "correlation_id": correlation_id,
+        },
+    )
+
+
+async def answer_charge(
+    tx: Transaction, *, company: str, case_id: UUID, step: str, run: int, state: str, lines: str
+) -> None:
+    """Note what became of a request; one that waits for rules or rates is tried again when some are added."""
+    await tx.execute(
+        """
+        UPDATE charge_request SET state = :state, lines = CAST(:lines AS jsonb),
+            try_at = CASE WHEN :state = 'waits' THEN CAST('infinity' AS timestamptz) END
+        WHERE company = :company AND case_id = :case_id AND step = :step AND run = :run
+        """,
+        {"company": company, "case_id": case_id, "step": step, "run": run, "state": state, "lines": lines},
+    )
+
+
+async def try_charges_again(tx: Transaction) -> None:
+    """Rules or rates were added: whatever waited for some is tried again."""
+    await tx.execute("UPDATE charge_request SET try_at = clock_timestamp() WHERE try_at IS NOT NULL")
+    await tx.execute("UPDATE charge_look SET not_before = clock_timestamp() WHERE reason IS NOT NULL")
+
+
+async def next_charge(tx: Transaction) -> Any | None:
+    """The next request to be charged, or tried again."""
+    rows = await tx.execute(
+        """
+        SELECT told, event_id, correlation_id FROM charge_request
+        WHERE try_at <= clock_timestamp() ORDER BY try_at LIMIT 1
+        """
+    )
+    return rows.one_or_none()
+
+
+async def lock_charge(
+    tx: Transaction, *, company: str, case_id: UUID, step: str, run: int
+) -> list[dict[str, Any]] | None:
+    """What became of a request so far, locked until the transaction ends; None when it is answered."""
+    rows = await tx.execute(
+        """
+        SELECT lines FROM charge_request WHERE company = :company AND case_id = :case_id AND step = :step AND run = :run
+            AND state IN ('asked', 'waits') FOR UPDATE
+        """,
+        {"company": company, "case_id": case_id, "step": step, "run": run},
+    )
+    return rows.scalar_one_or_none()
+
+
+async def put_charge_off(tx: Transaction, *, company: str, case_id: UUID, step: str, run: int, seconds: float) -> None:
+    """Try a request later, as it failed."""
+    await tx.execute(
+        """
+        UPDATE charge_request SET try_at = clock_timestamp() + make_interval(secs => :seconds)
+        WHERE company = :company AND case_id = :case_id AND step = :step AND run = :run
+        """,
+        {"company": company, "case_id": case_id, "step": step, "run": run, "seconds": seconds},
+    )
+
+
+async def movements_of(
+    connection: AsyncConnection, *, company: str, debts: Sequence[UUID]
+) -> dict[UUID, list[tuple[date, int]]]:
+    """What moved debts since they were issued: from which day on, by how many minor units.
+
+    Money counts by its value date and lowers a debt from the day after; money that went back never did. A credit or a
+    write-off counts from its own day. A cancelled invoice was never owed.
+    """
+    rows = await connection.execute(
+        text(
+            """
+            SELECT a.receivable_id, m.value_on + 1 AS day, -(a.amount + a.discount + a.written_off) AS amount
+            FROM allocation a JOIN receipt m ON m.company = a.company AND m.receipt_id = a.receipt_id
+            WHERE a.company = :company AND a.receivable_id = ANY(CAST(:ids AS uuid[])) AND a.amount > 0
+                AND NOT EXISTS (SELECT 1 FROM allocation u WHERE u.reverses = a.allocation_id)
+            UNION ALL
+            SELECT l.receivable_id, e.effective_on, l.amount
+            FROM journal_line l JOIN journal_entry e ON e.entry_id = l.entry_id
+            WHERE l.receivable_id = ANY(CAST(:ids AS uuid[])) AND l.account = 'AR' AND e.company = :company
+                AND e.kind IN ('credit-note-issued', 'receivable-written-off')
+            UNION ALL
+            SELECT r.receivable_id, r.issued_on, -r.issued
+            FROM receivable r JOIN invoice i ON i.company = r.company AND i.invoice_id = r.invoice_id AND i.cancelled
+            WHERE r.company = :company AND r.receivable_id = ANY(CAST(:ids AS uuid[]))
+            """
+        ),
+        {"company": company, "ids": list(debts)},
+    )
+    found: dict[UUID, list[tuple[date, int]]] = {debt: [] for debt in debts}
+    for row in rows:
+        found[row.receivable_id].append((row.day, row.amount))
+    return found
+
+
+_CHARGE: Final = """
+    l.company, l.receivable_id, l.customer, l.currency, l.case_id, l.step, l.run, l.code, l.kind, l.debt_id, l.invoice_id,
+    l.amount, l.settle, l.rule, l.from_on, l.through_on, l.assessed_on, l.version, r.open, r.allocated, r.written_off,
+    r.number, coalesce(c.waived, 0) AS waived, coalesce(c.withdrawn, 0) AS withdrawn,
+    ARRAY(SELECT d.debt_id FROM late_charge_debt d WHERE d.company = l.company AND d.receivable_id = l.receivable_id)
+        AS debts
+    FROM late_charge l JOIN receivable r ON r.company = l.company AND r.receivable_id = l.receivable_id
+    LEFT JOIN LATERAL (
+        SELECT sum(amount) FILTER (WHERE kind = 'waiver')::bigint AS waived,
+            sum(amount) FILTER (WHERE kind = 'withdrawal')::bigint AS withdrawn
+        FROM late_charge_credit k WHERE k.company = l.company AND k.receivable_id = l.receivable_id) c ON true
+"""
+
+
+async def charges_on(connection: AsyncConnection, *, company: str, debts: Sequence[UUID]) -> list[Any]:
+    """The charges on some debts, in the order in which they were made."""
+    rows = await connection.execute(
+        text(
+            f"""
+            SELECT {_CHARGE} WHERE l.company = :company AND l.receivable_id IN (
+                SELECT receivable_id FROM late_charge_debt WHERE company = :company
+                    AND debt_id = ANY(CAST(:ids AS uuid[])))
+            ORDER BY l.assessed_on, l.through_on NULLS FIRST, l.receivable_id
+            """  # noqa: S608 - constant columns
+        ),
+        {"company": company, "ids": list(debts)},
+    )
+    return list(rows)
+
+
+async def debts_that_accrue(
+    connection: AsyncConnection,
+    *,
+    company: str,
+    on: date,
+    customer: str | None = None,
+    receivable_id: UUID | None = None,
+    most: int = 1,
+) -> list[Receivable]:
+    """One debt, or the oldest debts of a customer that are late on a day and open or charged."""
+    rows = await connection.execute(
+        text(
+            f"""
+            SELECT {_RECEIVABLE} FROM receivable r WHERE company = :company AND kind = 'invoice' AND (
+                receivable_id = CAST(:id AS uuid) OR (customer = CAST(:customer AS text) AND due_on < :on AND (
+                    open > 0 OR EXISTS (SELECT 1 FROM late_charge_debt d
+                        WHERE d.company = r.company AND d.debt_id = r.receivable_id))))
+            ORDER BY due_on, receivable_id LIMIT :most
+            """  # noqa: S608 - constant columns
+        ),
+        {"company": company, "on": on, "customer": customer, "id": receivable_id, "most": most},
+    )
+    return [_receivable(row) for row in rows]
+
+
+async def one_charge(connection: AsyncConnection, *, company: str, receivable_id: UUID) -> Any | None:
+    """One charge by its own receivable, or None."""
+    rows = await connection.execute(
+        text(f"SELECT {_CHARGE} WHERE l.company = :company AND l.receivable_id = :id"),
+        {"company": company, "id": receivable_id},
+    )
+    return rows.one_or_none()
+
+
+async def debts_with_interest(tx: Transaction) -> dict[str, list[UUID]]:
+    """Debts that interest was charged on and that do not wait to be looked at, by company."""
+    rows = await tx.execute(
+        """
+        SELECT DISTINCT l.company, l.debt_id FROM late_charge l WHERE l.kind = 'interest' AND NOT EXISTS (
+            SELECT 1 FROM charge_look k WHERE k.company = l.company AND k.debt_id = l.debt_id)
+        ORDER BY l.company, l.debt_id
+        """
+    )
+    found: dict[str, list[UUID]] = {}
+    for row in rows:
+        found.setdefault(row.company, []).append(row.debt_id)
+    return found
+
+
+async def receivables_of(connection: AsyncConnection, *, company: str, ids: Sequence[UUID]) -> list[Receivable]:
+    """Some receivables, for reading."""
+    rows = await connection.execute(
+        text(
+            f"""
+            SELECT {_RECEIVABLE} FROM receivable WHERE company = :company AND receivable_id = ANY(CAST(:ids AS uuid[]))
+            """  # noqa: S608 - constant columns
+        ),
+        {"company": company, "ids": list(ids)},
+    )
+    return [_receivable(row) for row in rows]
+
+
+async def compensated(tx: Transaction, *, company: str, invoices: Sequence[UUID]) -> set[UUID]:
+    """Invoices whose compensation was charged."""
+    rows = await tx.execute(
+        """
+        SELECT invoice_id FROM late_charge WHERE company = :company AND kind = 'compensation'
+            AND invoice_id = ANY(CAST(:ids AS uuid[]))
+        """,
+        {"company": company, "ids": list(invoices)},
+    )
+    return {row.invoice_id for row in rows}
+
+
+async def noticed(tx: Transaction, *, company: str, customer: str, first_on: date, last_on: date) -> set[UUID]:
+    """Debts that a notice of these days was about; days in UTC."""
+    rows = await tx.execute(
+        """
+        SELECT DISTINCT CAST(line ->> 'receivable_id' AS uuid) AS id FROM permit p
+            CROSS JOIN LATERAL jsonb_array_elements(p.lines) AS line
+        WHERE p.company = :company AND p.customer = :customer AND p.handed_at >= CAST(:first AS date)
+            AND p.handed_at < CAST(:last AS date) + 1
+        """,
+        {"company": company, "customer": customer, "first": first_on, "last": last_on},
+    )
+    return {row.id for row in rows}
+
+
+async def add_late_charge(tx: Transaction, *, debts: Sequence[UUID], **told: Any) -> None:
+    """Keep what a charge is, beside its receivable."""
+    await tx.execute(
+        """
+        INSERT INTO late_charge (company, receivable_id, customer, currency, case_id, step, run, code, kind, debt_id,
+            invoice_id, amount, settle, rule, from_on, through_on, assessed_on, version)
+        VALUES (:company, :receivable_id, :customer, :currency, :case_id, :step, :run, :code, :kind, :debt_id, :invoice_id,
+            :amount, :settle, :rule, :from_on, :through_on, :assessed_on, 1)
+        """,
+        told,
+    )
+    await tx.execute(
+        """
+        INSERT INTO late_charge_debt (company, debt_id, receivable_id)
+        SELECT :company, debt, :receivable_id FROM unnest(CAST(:debts AS uuid[])) AS t(debt)
+        """,
+        {"company": told["company"], "receivable_id": told["receivable_id"], "debts": list(debts)},
+    )
+
+
+async def credit_late_charge(
+    tx: Transaction,
+    *,
+    credit_id: UUID,
+    company: str,
+    receivable_id: UUID,
+    kind: str,
+    amount: int,
+    reason: str,
+    actor: str,
+    approved_by: str | None,
+    credited_on: date,
+) -> int:
+    """Keep that a charge was forgiven or withdrawn in part; returns its new version."""
+    await tx.execute(
+        """
+        INSERT INTO late_charge_credit (credit_id, company, receivable_id, kind, amount, reason, actor, approved_by,
+            credited_on)
+        VALUES (:credit_id, :company, :receivable_id, :kind, :amount, :reason, :actor, :approved_by, :credited_on)
+        """,
+        {
+            "credit_id": credit_id,
+            "company": company,
+            "receivable_id": receivable_id,
+            "kind": kind,
+            "amount": amount,
+            "reason": reason,
+            "actor": actor,
+            "approved_by": approved_by,
+            "credited_on": credited_on,
+        },
+    )
+    rows = await tx.execute(
+        """
+        UPDATE late_charge SET version = version + 1 WHERE company = :company AND receivable_id = :id RETURNING version
+        """,
+        {"company": company, "id": receivable_id},
+    )
+    return int(rows.scalar_one())
+
+
+async def next_look(tx: Transaction) -> Any | None:
+    """The next debt whose charges are to be looked at, and since when."""
+    rows = await tx.execute(
+        """
+        SELECT company, debt_id, not_before FROM charge_look WHERE not_before <= clock_timestamp()
+        ORDER BY not_before LIMIT 1
+        """
+    )
+    return rows.one_or_none()
+
+
+async def end_look(tx: Transaction, *, company: str, debt_id: UUID, since: datetime) -> None:
+    """The charges of a debt are as they must be, unless it changed meanwhile."""
+    await tx.execute(
+        "DELETE FROM charge_look WHERE company = :company AND debt_id = :id AND not_before = :since",
+        {"company": company, "id": debt_id, "since": since},
+    )
+
+
+async def put_look_off(
+    tx: Transaction, *, company: str, debt_id: UUID, reason: str | None, seconds: float | None
+) -> None:
+    """Look again after so many seconds; without seconds when rules or rates are added."""
+    await tx.execute(
+        """
+        UPDATE charge_look SET reason = :reason, not_before = coalesce(
+            clock_timestamp() + make_interval(secs => CAST(:seconds AS float8)), CAST('infinity' AS timestamptz))
+        WHERE company = :company AND debt_id = :id
+        """,
+        {"company": company, "id": debt_id, "reason": reason, "seconds": seconds},
+    )
+
+
+# ---------------------------------------------------------------------- what people decide about debts and money
+
+
+async def ledger_action(tx: Transaction, *, company: str, action_id: UUID) -> Any | None:
+    """What was asked under this id, locked until the transaction ends; None when nothing was."""
+    rows = await tx.execute(
+        "SELECT * FROM ledger_action WHERE action_id = :id AND company = :company FOR UPDATE",
+        {"id": action_id, "company": company},
+    )
+    return rows.one_or_none()
+
+
+async def peek_ledger_action(tx: Transaction, *, company: str, action_id: UUID) -> Any | None:
+    """What was asked under this id, not locked."""
+    rows = await tx.execute(
+        "SELECT verb, subject_id FROM ledger_action WHERE action_id = :id AND company = :company",
+        {"id": action_id, "company": company},
+    )
+    return rows.one_or_none()
+
+
+async def keep_ledger_action(tx: Transaction, **told: Any) -> bool:
+    """Keep what a person asked; False when another company's action has the id."""
+    result = await tx.execute(
+        """
+        INSERT INTO ledger_action (action_id, company, verb, subject_id, currency, amount, reason, note, asked_by, state)
+        VALUES (:action_id, :company, :verb, :subject_id, :currency, :amount, :reason, :note, :asked_by, :state)
+        ON CONFLICT DO NOTHING
+        """,
+        told,
+    )
+    return bool(result.rowcount)
+
+
+async def decide_ledger_action(tx: Transaction, *, action_id: UUID, state: str, by: str, note: str) -> None:
+    """Note the second person's answer."""
+    await tx.execute(
+        """
+        UPDATE ledger_action SET state = :state, decided_by = :by, decided_at = clock_timestamp(), decision_note = :note
+        WHERE action_id = :id
+        """,
+        {"id": action_id, "state": state, "by": by, "note": note},
+    )
 
 
 def _pairs(pairs: Pairs, names: str = "ab") -> dict[str, list[Any]]:

@@ -1,4 +1,4 @@
-"""Everything time-driven in payments: the ledger's checks, imports cut short, money to be matched, gauges."""
+"""Everything time-driven in payments: the ledger's checks, imports cut short, money to be matched, charges, gauges."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from cobranza.payments.settings import PaymentsSettings
 from cobranza.payments.use_cases import (
     COMPARE,
     REMIND,
+    Charger,
     Expectation,
     FiscalDesk,
     Importer,
@@ -43,6 +44,7 @@ def jobs(context: Context[PaymentsSettings]) -> Sequence[Job]:
     """All run on one worker at a time."""
     importer = Importer(context.database, context.companies, context.settings.evaluation_hour)
     matcher = Matcher(context.database, context.companies)
+    charger = Charger(context.database, context.companies)
     label = CompanyLabel(profile.company for profile in context.companies)
 
     async def check() -> bool:
@@ -100,5 +102,6 @@ def jobs(context: Context[PaymentsSettings]) -> Sequence[Job]:
         Job("resume-bank-imports", _RESUME_EVERY_SECONDS, importer.resume, one_at_a_time=True),
         Job("match-receipts", _MATCH_EVERY_SECONDS, matcher.run, one_at_a_time=True),
         Job("expect-control-totals", _EXPECT_EVERY_SECONDS, expect, one_at_a_time=True),
+        Job("late-charges", _MATCH_EVERY_SECONDS, charger.run, one_at_a_time=True),
         Job("gauge-ledger", _GAUGE_EVERY_SECONDS, gauge, one_at_a_time=True),
     )

@@ -61,6 +61,8 @@ receivable = Table(
     Column("allocated", BigInteger, nullable=False, server_default=text("0")),
     Column("credited", BigInteger, nullable=False, server_default=text("0")),
     Column("written_off", BigInteger, nullable=False, server_default=text("0")),
+    # The part of it that a decision gave up: later money is a recovery of it.
+    Column("given_up", BigInteger, nullable=False, server_default=text("0")),
     Column("open", BigInteger, Computed("issued - allocated - credited - written_off", persisted=True)),
     Column("issued_on", Date, nullable=False),
     Column("due_on", Date, nullable=False),
@@ -76,6 +78,7 @@ receivable = Table(
     CheckConstraint("credited >= 0", name="receivable_credited"),
     CheckConstraint("written_off >= 0", name="receivable_written_off"),
     CheckConstraint("open >= 0", name="receivable_open"),
+    CheckConstraint("given_up BETWEEN 0 AND written_off", name="receivable_given_up"),
     Index("receivable_open_of_customer", "company", "customer", postgresql_where=text("open > 0")),
     Index("receivable_by_invoice", "company", "invoice_id"),
     Index("receivable_by_due", "company", "due_on", "receivable_id"),
@@ -650,6 +653,191 @@ fiscal_receipt_line = Table(
     CheckConstraint("paid > 0", name="fiscal_receipt_line_paid"),
     CheckConstraint("remaining >= 0", name="fiscal_receipt_line_remaining"),
     Index("fiscal_receipt_line_of_invoice", "company", "invoice_id"),
+)
+
+# ------------------------------------------------------------------ late charges, and what ends a debt
+
+# Rules as they were activated; a version never changes.
+charge_rules = Table(
+    "charge_rules",
+    metadata,
+    Column("company", Text),
+    Column("rules", Text),
+    Column("version", Integer),
+    Column("sha256", Text, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("effective_from", Date, nullable=False),
+    Column("document", JSONB, nullable=False),
+    Column("activated_by", Text, nullable=False),
+    _booked_at("activated_at"),
+    PrimaryKeyConstraint("company", "rules", "version"),
+)
+
+# Published rates and values of units of account, of all companies; what was loaded is never overwritten.
+charge_rate = Table(
+    "charge_rate",
+    metadata,
+    Column("series", Text),
+    Column("from_on", Date),
+    Column("to_on", Date, nullable=False),
+    Column("percent", Numeric(15, 6), nullable=False),
+    Column("published", Text, nullable=False),
+    Column("loaded_by", Text, nullable=False),
+    _booked_at("loaded_at"),
+    PrimaryKeyConstraint("series", "from_on"),
+    CheckConstraint("to_on >= from_on", name="charge_rate_forward"),
+)
+
+# Steps that asked for a charge, each once, and what became of each debt of theirs.
+charge_request = Table(
+    "charge_request",
+    metadata,
+    Column("company", Text),
+    Column("case_id", UUID),
+    Column("step", Text),
+    Column("run", Integer),
+    Column("customer", Text, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("effect", Text, nullable=False),
+    Column("reached_on", Date, nullable=False),
+    Column("told", JSONB, nullable=False),
+    # Of the step's event, so that the charge's own events name their cause.
+    Column("event_id", UUID, nullable=False),
+    Column("correlation_id", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("lines", JSONB, nullable=False),
+    Column("try_at", DateTime(timezone=True)),
+    _booked_at("asked_at"),
+    PrimaryKeyConstraint("company", "case_id", "step", "run"),
+    CheckConstraint("state IN ('asked', 'booked', 'partly', 'refused', 'waits')", name="charge_request_state"),
+    Index("charge_request_to_try", "try_at", postgresql_where=text("try_at IS NOT NULL")),
+    Index("charge_request_of_customer", "company", "customer", text("reached_on DESC")),
+)
+
+late_charge = Table(
+    "late_charge",
+    metadata,
+    Column("company", Text),
+    Column("receivable_id", UUID),
+    Column("customer", Text, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("case_id", UUID, nullable=False),
+    Column("step", Text, nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    # The debt it is on; null for a charge on the whole case.
+    Column("debt_id", UUID),
+    Column("invoice_id", UUID),
+    Column("amount", BigInteger, nullable=False),
+    Column("settle", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("from_on", Date),
+    Column("through_on", Date),
+    Column("assessed_on", Date, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    PrimaryKeyConstraint("company", "receivable_id"),
+    ForeignKeyConstraint(
+        ["company", "receivable_id", "currency"],
+        ["receivable.company", "receivable.receivable_id", "receivable.currency"],
+    ),
+    CheckConstraint("kind IN ('interest', 'compensation', 'fee')", name="late_charge_kind"),
+    CheckConstraint("amount > 0", name="late_charge_amount"),
+    Index("late_charge_of_customer", "company", "customer"),
+    Index(
+        "late_charge_one_compensation",
+        "company",
+        "invoice_id",
+        unique=True,
+        postgresql_where=text("kind = 'compensation'"),
+    ),
+)
+
+late_charge_debt = Table(
+    "late_charge_debt",
+    metadata,
+    Column("company", Text),
+    Column("debt_id", UUID),
+    Column("receivable_id", UUID),
+    PrimaryKeyConstraint("company", "debt_id", "receivable_id"),
+    ForeignKeyConstraint(["company", "receivable_id"], ["late_charge.company", "late_charge.receivable_id"]),
+    Index("late_charge_debt_of_charge", "company", "receivable_id"),
+)
+
+# Forgiven by somebody, or withdrawn because less was due than was posted.
+late_charge_credit = Table(
+    "late_charge_credit",
+    metadata,
+    Column("credit_id", UUID, primary_key=True),
+    Column("company", Text, nullable=False),
+    Column("receivable_id", UUID, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("approved_by", Text),
+    Column("credited_on", Date, nullable=False),
+    _booked_at("booked_at"),
+    ForeignKeyConstraint(["company", "receivable_id"], ["late_charge.company", "late_charge.receivable_id"]),
+    CheckConstraint("kind IN ('waiver', 'withdrawal')", name="late_charge_credit_kind"),
+    CheckConstraint("amount > 0", name="late_charge_credit_amount"),
+    Index("late_charge_credit_of_charge", "company", "receivable_id"),
+)
+
+# What debtors say to have paid, while the hold that it brought lasts.
+payment_claim = Table(
+    "payment_claim",
+    metadata,
+    Column("company", Text),
+    Column("claim_id", UUID),
+    Column("customer", Text, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("paid_on", Date),
+    Column("reference", Text),
+    Column("receivables", ARRAY(UUID), nullable=False),
+    PrimaryKeyConstraint("company", "claim_id"),
+    Index("payment_claim_of_amount", "company", "currency", "amount"),
+)
+
+# Debts with charges whose balance changed.
+charge_look = Table(
+    "charge_look",
+    metadata,
+    Column("company", Text),
+    Column("debt_id", UUID),
+    _booked_at("not_before"),
+    Column("reason", Text),
+    PrimaryKeyConstraint("company", "debt_id"),
+    Index("charge_look_by_time", "not_before"),
+)
+
+# Waivers, write-offs and refunds that people asked for, each once; large ones wait for a second person.
+ledger_action = Table(
+    "ledger_action",
+    metadata,
+    Column("action_id", UUID, primary_key=True),
+    Column("company", Text, nullable=False),
+    Column("verb", Text, nullable=False),
+    Column("subject_id", UUID, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    _booked_at("asked_at"),
+    Column("state", Text, nullable=False),
+    Column("decided_by", Text),
+    Column("decided_at", DateTime(timezone=True)),
+    Column("decision_note", Text),
+    CheckConstraint("verb IN ('waive', 'write_off', 'refund')", name="ledger_action_verb"),
+    CheckConstraint("state IN ('waiting', 'done', 'refused')", name="ledger_action_state"),
+    CheckConstraint("amount > 0", name="ledger_action_amount"),
+    CheckConstraint(
+        "decided_by IS NULL OR state = 'refused' OR decided_by <> asked_by", name="ledger_action_second_person"
+    ),
+    Index("ledger_action_of_subject", "company", "subject_id"),
+    Index("ledger_action_waiting", "company", "asked_at", postgresql_where=text("state = 'waiting'")),
 )
 
 plumbing.attach(metadata)

@@ -73,6 +73,13 @@ class Tolerance(_Entry):
     percent: Decimal = Field(gt=0, le=10, description="Of the debt")
 
 
+class ApprovalLimits(_Entry):
+    """Up to which amount one person decides alone; above it a second one approves."""
+
+    waiver: Decimal = Field(default=Decimal(0), ge=0, allow_inf_nan=False, description="Of a late charge")
+    write_off: Decimal = Field(default=Decimal(0), ge=0, allow_inf_nan=False, description="Of a debt")
+
+
 class CompanyProfile(_Entry):
     """One creditor: zone, currencies, languages and what is switched on."""
 
@@ -94,6 +101,8 @@ class CompanyProfile(_Entry):
     fifo_auto: bool = False
     #: By currency; none: every missing cent stays open.
     tolerance: Mapping[str, Tolerance] = Field(default_factory=dict)
+    #: By currency; none: a second person approves every waiver and write-off.
+    approval_above: Mapping[str, ApprovalLimits] = Field(default_factory=dict)
     #: From which confidence cash is applied without a person.
     match_threshold: Decimal = Field(default=Decimal("0.90"), ge=Decimal("0.50"), le=1)
     #: Days after the last day of an early-payment discount in which it is still given.
@@ -120,13 +129,19 @@ class CompanyProfile(_Entry):
         return value
 
     @model_validator(mode="after")
-    def _tolerance_is_in_own_currencies(self) -> CompanyProfile:
+    def _amounts_are_in_own_currencies(self) -> CompanyProfile:
         for currency, limits in self.tolerance.items():
-            if currency not in self.currencies:
-                raise ValueError(f"tolerance: {currency!r} is none of the company's currencies")
-            if limits.amount != round(limits.amount, exponent(currency)):
-                raise ValueError(f"tolerance: {limits.amount} has more decimals than {currency}")
+            self._check_amount("tolerance", currency, limits.amount)
+        for currency, above in self.approval_above.items():
+            self._check_amount("approval_above", currency, above.waiver)
+            self._check_amount("approval_above", currency, above.write_off)
         return self
+
+    def _check_amount(self, key: str, currency: str, amount: Decimal) -> None:
+        if currency not in self.currencies:
+            raise ValueError(f"{key}: {currency!r} is none of the company's currencies")
+        if amount != round(amount, exponent(currency)):
+            raise ValueError(f"{key}: {amount} has more decimals than {currency}")
 
     def instructions_for(self, currency: str) -> PaymentInstructions | None:
         """How to pay in `currency`, or None when the company named no account for it."""

@@ -1,6 +1,7 @@
 """Events of dunning: cases, steps, and everything that suspends or ends collection."""
 
 from datetime import date
+from decimal import Decimal
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -116,6 +117,19 @@ class _StepFact(Payload):
     decision_id: DecisionId
 
 
+class FeeTerms(Part):
+    """What the policy asks for a fee; payments charges it within the law, and never more than once."""
+
+    amount: Annotated[PositiveMoney | None, Field(description="Fixed; absent: a percentage")] = None
+    percent: Annotated[
+        Decimal | None,
+        Field(gt=0, le=100, max_digits=9, decimal_places=6, description="Of what is overdue and open"),
+    ] = None
+    per: Annotated[Slug, Field(description="Open set; known: item, case")] = "item"
+    max: Annotated[PositiveMoney | None, Field(description="The most one fee may be")] = None
+    settle: Annotated[Slug, Field(description="Open set; known: enforce, waive_on_principal")] = "enforce"
+
+
 class StepReached(_StepFact):
     """All gates of a step were passed; it is about to be executed."""
 
@@ -126,6 +140,11 @@ class StepReached(_StepFact):
         Field(description="Of an effect step, or interest charged with a notice; open set"),
     ] = None
     fee: Annotated[Slug | None, Field(description="Fee code, for the effect fee")] = None
+    fee_terms: Annotated[FeeTerms | None, Field(description="For the effect fee")] = None
+    charge_rules: Annotated[
+        Slug | None,
+        Field(description="Late charge rules the policy names; absent: the company's own"),
+    ] = None
     reached_on: date
 
 
@@ -390,12 +409,23 @@ class _HoldState(Payload):
     until_on: Annotated[date | None, Field(description="Last day, inclusive; absent: until released")] = None
 
 
+class PaymentClaim(Part):
+    """What a debtor says to have paid, as far as it is known."""
+
+    amount: PositiveMoney
+    paid_on: date | None = None
+    reference: Annotated[Line | None, Field(description="Of the transfer, as the payer's proof shows it")] = None
+
+
 class HoldPlaced(_HoldState):
     """Somebody suspended contact, or changed the end of a hold."""
 
     TYPE: ClassVar[str] = "cobranza.dunning.hold-placed.v1"
 
     by: Actor
+    claim: Annotated[
+        PaymentClaim | None, Field(description="For payment_claim: payments looks for it in unapplied money")
+    ] = None
 
 
 class HoldReleased(_HoldState):

@@ -236,8 +236,11 @@ class LateChargeWaived(_LateCharge):
 
     TYPE: ClassVar[str] = "cobranza.payments.late-charge-waived.v1"
 
-    waived: PositiveMoney
-    reason: Slug
+    waived: Annotated[PositiveMoney, Field(description="All that was forgiven or withdrawn of it so far")]
+    reason: Annotated[
+        Slug,
+        Field(description="Open set; known: principal_paid, recomputed, goodwill, settlement, error"),
+    ]
     approved_by: Line | None = None
     waived_on: date
 

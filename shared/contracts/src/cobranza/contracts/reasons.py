@@ -83,6 +83,13 @@ class Reason(StrEnum):
     BELOW_THRESHOLD = "below_threshold"  # the match is too weak to apply by itself
     PAYER_UNKNOWN = "payer_unknown"  # nobody knows whose money it is
 
+    # Payments could not charge lateness.
+    RATE_REQUIRED = "rate_required"  # no rate was published for a day; none is guessed
+    RULES_REQUIRED = "rules_required"  # no rules are in force, or not those the policy names
+    NOTHING_DUE = "nothing_due"  # nothing more than was charged before, or below the least amount
+    CAP_REACHED = "cap_reached"  # the law allows no more, or nothing yet
+    CHARGED_BEFORE = "charged_before"  # the charge exists once, and it does already
+
 
 FINAL_PERMIT_REFUSALS = frozenset({Reason.SETTLED, Reason.ON_HOLD, Reason.COVERED_BY_CREDIT})
 """Refusals that suppress the line: asking again later makes no sense for this run."""

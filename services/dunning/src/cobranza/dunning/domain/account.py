@@ -111,6 +111,9 @@ def follow(account: Account, told: Payload, ladder: Ladder | None) -> Account:
             zone = UTC if ladder is None else ZoneInfo(ladder.policy.timezone)
             on = told.completed_at.astimezone(zone).date()
             return answer_task(account, ladder, step=step, run=run, disposition=told.disposition, on=on)
+        case payments.LateChargeAssessed():
+            # Payments carried the effect out; a notice that charges interest is answered by its own events.
+            return answer_task(account, ladder, step=told.step, run=told.run, disposition="done", on=told.assessed_on)
         case _:
             return _agreement(account, told)
 

@@ -18,6 +18,7 @@ from cobranza.chassis.streams import Event
 from cobranza.contracts import dunning
 from cobranza.contracts.calendar import BusinessCalendar
 from cobranza.contracts.identifiers import CaseId, DecisionId, ReceivableId, TaskId
+from cobranza.contracts.money import Money
 from cobranza.contracts.payloads import PolicyVersion, Purpose
 from cobranza.contracts.reasons import Reason
 from cobranza.dunning import metrics, repository
@@ -239,11 +240,29 @@ class Application:
                     **self._step_fact(case, step, run.number, receivable_ids, decision_id),
                     "effect": "interest" if with_interest else step.effect,
                     "fee": step.fee,
+                    **self._charge_terms(step, with_interest=with_interest),
                     "reached_on": self.as_of,
                 }
             ),
             sequence=1,
         )
+
+    def _charge_terms(self, step: Step, *, with_interest: bool) -> dict[str, object]:
+        """What payments needs to know of the policy, to charge what the step says."""
+        if self.loaded is None or not (with_interest or step.effect in ("fee", "interest")):
+            return {}
+        policy = self.loaded.policy
+        fee = policy.fees.get(step.fee or "")
+        terms = None
+        if fee is not None:
+            terms = {
+                "amount": Money.from_minor(fee.amount, policy.currency) if fee.amount else None,
+                "percent": fee.percent or None,
+                "per": fee.per,
+                "max": None if fee.max is None else Money.from_minor(fee.max, policy.currency),
+                "settle": fee.settle,
+            }
+        return {"fee_terms": terms, "charge_rules": None if policy.interest is None else policy.interest.rule}
 
     def _tell_skipped(
         self,

@@ -36,6 +36,8 @@ async def follow_payments(desk: Desk, tx: Transaction, events: Sequence[Event]) 
                 of_key.setdefault((told.company, told.customer, told.currency), []).append((told, event))
             case payments.CreditChanged(customer=str(customer)) as told:
                 of_key.setdefault((told.company, customer, told.currency), []).append((told, event))
+            case payments.LateChargeAssessed() as told:
+                of_key.setdefault((told.company, told.customer, told.amount.currency), []).append((told, event))
             case payments.CashWatermark(all_through_on=date() as through_on) as told:
                 await repository.save_cash(tx, told.company, through_on)
                 for account_id in await repository.accounts_waiting(tx, company=told.company, reason=Reason.CASH_STALE):

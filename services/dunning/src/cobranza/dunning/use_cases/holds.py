@@ -34,6 +34,7 @@ async def place_hold(
     reason: str,
     until_on: date | None,
     by: str,
+    claim: dunning.PaymentClaim | None = None,
 ) -> dunning.HoldPlaced:
     """Suspend contact with a customer, a case or some receivables.
 
@@ -44,6 +45,8 @@ async def place_hold(
     profile = desk.profile(company)
     as_of = desk.as_of(tx, profile)
     _check_end(reason, until_on, as_of)
+    if claim is not None and reason != "payment_claim":
+        raise HoldRefusedError("a claim belongs to a hold for payment_claim", pointer="/claim")
     account_id: UUID | None = None
     held = tuple(sorted(set(receivable_ids)))
     if scope == "case":
@@ -89,6 +92,7 @@ async def place_hold(
             "placed_on": as_of,
             "until_on": until_on,
             "by": by,
+            "claim": claim,
         }
     )
     tx.publish(placed, sequence=1)

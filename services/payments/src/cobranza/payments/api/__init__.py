@@ -10,9 +10,11 @@ from cobranza.chassis.ingress import Outcome, add_events_route
 from cobranza.chassis.service import Context
 from cobranza.chassis.streams import Event
 from cobranza.contracts.payments import NoticePermitAnswer, NoticePermitRequest
+from cobranza.payments.api.charge_pages import add_charge_pages
 from cobranza.payments.api.control_totals import add_control_totals
 from cobranza.payments.api.fiscal_receipts import add_fiscal_receipts
 from cobranza.payments.api.imports import PAGES, add_imports
+from cobranza.payments.api.late_charges import add_late_charges
 from cobranza.payments.api.ledger import add_ledger
 from cobranza.payments.api.matching import add_matching
 from cobranza.payments.api.webhooks import add_webhooks
@@ -56,5 +58,7 @@ def router(context: Context[PaymentsSettings]) -> APIRouter:
     add_ledger(routes, context)
     add_imports(routes, context)
     add_matching(routes, context)
+    add_late_charges(routes, context)
+    add_charge_pages(routes, context)
     add_webhooks(routes, context)
     return routes

@@ -22,7 +22,8 @@ from cobranza.payments import repository
 from cobranza.payments.api.imports import PAGES
 from cobranza.payments.domain.errors import MatchRefusedError, PaymentsError
 from cobranza.payments.settings import PaymentsSettings
-from cobranza.payments.use_cases import Matcher, Share
+from cobranza.payments.use_cases import Decider, Matcher, Share
+from cobranza.payments.use_cases.decisions import Asked, typed_amount
 from cobranza.payments.use_cases.matching import Done, Verb
 
 _MOST_OPEN_ITEMS: Final = 100
@@ -269,7 +270,7 @@ def _add_pages(routes: APIRouter, context: Context[PaymentsSettings], matcher: M
             actions=actions,
             customer=customer or row.customer or "",
             action_id=new_id(),
-            refusal=None if refusal is None else refusal.detail,
+            refusal=refusal,
             zone=company.zone,
         )
 
@@ -299,6 +300,37 @@ def _add_pages(routes: APIRouter, context: Context[PaymentsSettings], matcher: M
         try:
             async with context.database.transaction() as tx:
                 await decide(tx, company=company, suggestion_id=suggestion_id, by=principal.name, reason=reason)
+        except PaymentsError as refusal:
+            return await one_page(request, receipt_id, customer=None, refusal=refusal)
+        return _to(receipt_id, company)
+
+    @routes.post("/unapplied/{receipt_id}/refund", include_in_schema=False, dependencies=[scope("payments:write")])
+    async def refund(
+        request: HttpRequest,
+        receipt_id: UUID,
+        principal: CurrentPrincipal,
+        action_id: Annotated[UUID, Form()],
+        note: WhyForm,
+        amount: Annotated[str, Form(max_length=20)] = "",
+    ) -> Response:
+        company = page.view_of(request).require_company().company
+        async with context.database.reading() as connection:
+            row = await repository.one_receipt(connection, company=company, receipt_id=receipt_id)
+        if row is None:
+            raise Problem("not-found", f"no payment {receipt_id} of {company}")
+        try:
+            asked = Asked(
+                verb="refund",
+                company=company,
+                subject_id=receipt_id,
+                action_id=action_id,
+                amount=typed_amount(amount, row.currency),
+                reason="overpaid",
+                note=note,
+                by=principal.name,
+            )
+            async with context.database.transaction() as tx:
+                await Decider(context.companies).ask(tx, asked)
         except PaymentsError as refusal:
             return await one_page(request, receipt_id, customer=None, refusal=refusal)
         return _to(receipt_id, company)

@@ -19,7 +19,11 @@ PaymentsError
 ├── BankImportRefusedError     an import cannot be made or undone as it stands
 ├── BankImportUnknownError     there is no such import, or no such mapping
 ├── MatchUnknownError          there is no such receipt, suggestion or receivable
-└── MatchRefusedError          money cannot be applied or taken back as asked
+├── MatchRefusedError          money cannot be applied or taken back as asked
+├── RulesMissingError          no late charge rules are in force for a debt
+├── RulesRefusedError          charge rules or rates contradict what is kept, or their file is wrong
+├── DecisionUnknownError       there is no such charge, receivable, receipt or waiting decision
+└── DecisionRefusedError       a waiver, write-off, refund or approval cannot be made as asked
 """
 
 from __future__ import annotations
@@ -227,4 +231,31 @@ class MatchRefusedError(PaymentsError):
     """Money cannot be applied or taken back as asked; the text says what stands in the way."""
 
     code = "match_refused"
+    status = 409
+
+
+class RulesMissingError(PaymentsError):
+    """No late charge rules are in force for the debt, or not those that the policy names."""
+
+    code = "rules_required"
+
+
+class RulesRefusedError(PaymentsError):
+    """Charge rules or rates contradict what is kept, or their file is wrong; nothing of it was taken."""
+
+    code = "charge_rules_refused"
+    status = 409
+
+
+class DecisionUnknownError(PaymentsError):
+    """There is no such charge, receivable, receipt or waiting decision of this company."""
+
+    code = "decision_unknown"
+    status = 404
+
+
+class DecisionRefusedError(PaymentsError):
+    """A waiver, write-off, refund or approval cannot be made as asked; the text says why."""
+
+    code = "decision_refused"
     status = 409

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
 from fractions import Fraction
-from itertools import groupby
-from typing import Final, Literal, TypeAlias, assert_never
+from itertools import pairwise
+from typing import Final, Literal, NamedTuple, assert_never
 
 from cobranza.contracts.money import exponent
 from cobranza.payments.domain.errors import RateMissingError
@@ -120,6 +120,24 @@ class OpenPrincipal:
     amount: int
 
 
+def principal_of(*, issued: int, issued_on: date, movements: Iterable[tuple[date, int]]) -> tuple[OpenPrincipal, ...]:
+    """The dated balance of a debt from what was issued and what moved it since.
+
+    Args:
+        issued: in minor units.
+        movements: from which day on the balance is higher or lower by how many minor units, in any order.
+    """
+    by_day: dict[date, int] = {issued_on: issued}
+    for day, amount in movements:
+        by_day[max(day, issued_on)] = by_day.get(max(day, issued_on), 0) + amount
+    balance = 0
+    found = []
+    for day in sorted(by_day):
+        balance += by_day[day]
+        found.append(OpenPrincipal(from_on=day, amount=balance))
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """A stretch of days, both inclusive, with one principal and one rate; `interest` is not rounded."""
@@ -169,16 +187,12 @@ def accrue(rule: LateChargeRule, principal: Sequence[OpenPrincipal], *, due_on: 
     (Interest) Act 1998 (UK) s. 4; Código de Comercio (MX) art. 362, (CO) art. 884; Ley 19.983 (CL) art. 2 bis.
     """
     first_on = due_on + _A_DAY + timedelta(days=rule.grace_days)
-    by_day = [
-        (
-            day,
-            _principal_on(principal, day),
-            _percent_on(rule, day, first_late_on=due_on + _A_DAY, received_on=through_on),
-        )
-        for day in _days(first_on, through_on)
-        if _principal_on(principal, day) > 0
+    stretches = [
+        _Stretch(start, end, owed, _percent_on(rule, start, first_late_on=due_on + _A_DAY, received_on=through_on))
+        for start, end in _constant(rule, principal, first_on, through_on)
+        if (owed := _principal_on(principal, start)) > 0
     ]
-    segments = tuple(_segment(rule, group) for group in _contiguous(by_day))
+    segments = tuple(_segment(rule, stretch) for stretch in _merged(stretches))
     return Accrual(segments=segments, interest=_rounded(rule, segments))
 
 
@@ -273,12 +287,40 @@ def _most_by_law(cap: FeeCap, base: int) -> int:
     return int(total)
 
 
-_Day: TypeAlias = tuple[date, int, Decimal]
+class _Stretch(NamedTuple):
+    """Days, both inclusive, with one principal and one rate."""
+
+    first_on: date
+    last_on: date
+    principal: int
+    percent: Decimal
 
 
-def _days(first: date, last: date) -> Iterable[date]:
-    for ordinal in range(first.toordinal(), last.toordinal() + 1):
-        yield date.fromordinal(ordinal)
+def _constant(
+    rule: LateChargeRule, principal: Sequence[OpenPrincipal], first_on: date, last_on: date
+) -> Iterable[tuple[date, date]]:
+    """The days from `first_on` to `last_on`, cut wherever the principal or the rate may change."""
+    starts = {first_on, *(entry.from_on for entry in principal)}
+    if isinstance(rule.rate, ReferenceRate) and rule.selection == "split_by_period":
+        for period in rule.rate.series.periods:
+            starts |= {period.valid_from, min(period.valid_to, last_on) + _A_DAY}
+    cuts = [*sorted(day for day in starts if first_on <= day <= last_on), last_on + _A_DAY]
+    for start, following in pairwise(cuts):
+        yield start, following - _A_DAY
+
+
+def _merged(stretches: Iterable[_Stretch]) -> Iterable[_Stretch]:
+    """As few stretches as there are, because a day count may round within each."""
+    open_: _Stretch | None = None
+    for stretch in stretches:
+        if open_ is not None and (open_.last_on + _A_DAY, *open_[2:]) == (stretch.first_on, *stretch[2:]):
+            open_ = open_._replace(last_on=stretch.last_on)
+        else:
+            if open_ is not None:
+                yield open_
+            open_ = stretch
+    if open_ is not None:
+        yield open_
 
 
 def _principal_on(principal: Sequence[OpenPrincipal], day: date) -> int:
@@ -308,23 +350,15 @@ def _percent_on(rule: LateChargeRule, day: date, *, first_late_on: date, receive
             assert_never(rule.rate)
 
 
-def _contiguous(by_day: Iterable[_Day]) -> Iterable[list[_Day]]:
-    """Stretches of days that follow each other with one principal and one rate."""
-    for _, group in groupby(
-        enumerate(by_day), key=lambda item: (item[1][0].toordinal() - item[0], item[1][1], item[1][2])
-    ):
-        yield [day for _, day in group]
-
-
-def _segment(rule: LateChargeRule, days: Sequence[_Day]) -> Segment:
-    first_on, principal, percent = days[0]
-    last_on = days[-1][0]
+def _segment(rule: LateChargeRule, stretch: _Stretch) -> Segment:
+    first_on, last_on, principal, percent = stretch
+    days = (last_on - first_on).days + 1
     if rule.quote == "effective_annual":
-        interest = principal * _effective(percent, days=len(days))
+        interest = principal * _effective(percent, days=days)
     else:
         interest = principal * Fraction(percent) * _PERCENT * _years(rule.day_count, first_on, last_on)
     return Segment(
-        first_on=first_on, last_on=last_on, days=len(days), principal=principal, percent=percent, interest=interest
+        first_on=first_on, last_on=last_on, days=days, principal=principal, percent=percent, interest=interest
     )
 
 

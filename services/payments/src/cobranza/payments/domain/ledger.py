@@ -28,7 +28,12 @@ CANCELLATION_RULE: Final = "cancellation@1"
 #: A person took an allocation back.
 UNDONE_RULE: Final = "undone@1"
 
-CreditKind = Literal["credit_note", "cancellation"]
+CreditKind = Literal["credit_note", "cancellation", "waiver"]
+_CREDIT_ENTRIES: Final = {
+    "credit_note": "credit-note-issued",
+    "cancellation": "invoice-cancelled",
+    "waiver": "late-charge-waived",
+}
 
 
 # Named tuples, because every step makes a new one: a frozen dataclass costs four times as much to change.
@@ -50,11 +55,18 @@ class Receivable(NamedTuple):
     credited: int = 0
     written_off: int = 0
     version: int = 0
+    #: The part of `written_off` that a decision gave up: later money is a recovery of it.
+    given_up: int = 0
 
     @property
     def open(self) -> int:
         """Still owed, in minor units."""
         return self.issued - self.allocated - self.credited - self.written_off
+
+    @property
+    def payable(self) -> int:
+        """What money may still be applied to: open, and what was given up and can be recovered."""
+        return self.open + self.given_up
 
 
 class Receipt(NamedTuple):
@@ -101,7 +113,8 @@ class Receipt(NamedTuple):
 class Allocation(NamedTuple):
     """A part of a receipt applied to a receivable, or the undoing of one (negative).
 
-    `discount` and `written_off` are what was given with it, and what its undoing takes back.
+    `discount` and `written_off` are what was given with it, and what its undoing takes back. `written_off` below
+    zero on an application is what it recovered of a debt that was given up.
     """
 
     allocation_id: UUID
@@ -117,6 +130,11 @@ class Allocation(NamedTuple):
     confidence: Decimal = Decimal(1)
     discount: int = 0
     written_off: int = 0
+
+    @property
+    def is_recovery(self) -> bool:
+        """Whether it recovers a debt that was given up, or undoes that."""
+        return self.written_off * self.amount < 0
 
 
 class Line(NamedTuple):
@@ -248,14 +266,15 @@ class Posting:
         self._allocations: list[Allocation] = []
 
     def issue(self, receivable: Receivable) -> None:
-        """A new debt."""
+        """A new debt: of an invoice, or a late charge."""
         self._books.receivables[receivable.receivable_id] = receivable
         self._books._know(receivable)  # noqa: SLF001 - a posting is the books' own hand
         self._receivables_before[receivable.receivable_id] = None
         self._books.new_receivables[receivable.receivable_id] = None
+        is_charge = receivable.kind == "late_charge"
         self._book(
-            "invoice-issued",
-            receivable.invoice_id or receivable.receivable_id,
+            "late-charge-assessed" if is_charge else "invoice-issued",
+            receivable.receivable_id if is_charge or receivable.invoice_id is None else receivable.invoice_id,
             Line(AR, receivable.issued, receivable.currency, receivable.receivable_id),
             Line("ADJUSTMENT:issued", -receivable.issued, receivable.currency, receivable.receivable_id),
         )
@@ -310,12 +329,15 @@ class Posting:
     ) -> None:
         """Apply `amount` minor units of a receipt to a receivable of the same currency.
 
+        What exceeds its open amount recovers what was given up of it: the write-off is reversed by so much.
+
         Args:
             discount: given with it and credited, in minor units.
             written_off: missing of it and given up, in minor units.
         """
         receipt = self._books.receipts[receipt_id]
         receivable = self._books.receivables[receivable_id]
+        recovered = max(0, amount + discount + written_off - receivable.open)
         allocation = Allocation(
             allocation_id=identifiers.allocation_id(cause=self._cause_id, payment=receipt_id, receivable=receivable_id),
             company=self._company,
@@ -328,7 +350,7 @@ class Posting:
             effective_on=max(self._effective_on, receivable.issued_on),
             confidence=confidence,
             discount=discount,
-            written_off=written_off,
+            written_off=written_off - recovered,
         )
         self._move(allocation, receipt, receivable)
         self._books._keep_live(allocation)  # noqa: SLF001 - a posting is the books' own hand
@@ -367,15 +389,50 @@ class Posting:
         """Take `amount` minor units off a debt without money.
 
         Args:
-            of: the document that gives it: the credit note or the cancelled invoice.
+            of: what gives it: the credit note, the cancelled invoice or the waiver.
         """
         receivable = self._books.receivables[receivable_id]
         self._change_receivable(receivable._replace(credited=receivable.credited + amount))
         self._book(
-            "credit-note-issued" if kind == "credit_note" else "invoice-cancelled",
+            _CREDIT_ENTRIES[kind],
             of,
             Line(f"ADJUSTMENT:{kind}", amount, receivable.currency, receivable_id),
             Line(AR, -amount, receivable.currency, receivable_id),
+        )
+
+    def write_off(self, receivable_id: UUID, amount: int, *, of: UUID) -> None:
+        """Give up `amount` minor units of a debt; money that comes later recovers them.
+
+        Args:
+            of: the decision.
+        """
+        receivable = self._books.receivables[receivable_id]
+        self._change_receivable(
+            receivable._replace(
+                written_off=receivable.written_off + amount,
+                given_up=receivable.given_up + amount,
+            )
+        )
+        self._book(
+            "receivable-written-off",
+            of,
+            Line("ADJUSTMENT:write_off", amount, receivable.currency, receivable_id),
+            Line(AR, -amount, receivable.currency, receivable_id),
+        )
+
+    def refund(self, receipt_id: UUID, amount: int, *, of: UUID) -> None:
+        """Give `amount` minor units of what is unapplied of a receipt back to the payer.
+
+        Args:
+            of: the decision.
+        """
+        receipt = self._books.receipts[receipt_id]
+        self._change_receipt(receipt._replace(refunded=receipt.refunded + amount, version=receipt.version + 1))
+        self._book(
+            "payment-refunded",
+            of,
+            Line(receipt.account, amount, receipt.currency, receipt_id=receipt_id),
+            Line(CASH, -amount, receipt.currency, receipt_id=receipt_id),
         )
 
     def reverse(self, receipt_id: UUID) -> None:
@@ -441,11 +498,16 @@ class Posting:
             receivable._replace(
                 credited=receivable.credited + allocation.discount,
                 written_off=receivable.written_off + allocation.written_off,
+                given_up=receivable.given_up + (allocation.written_off if allocation.is_recovery else 0),
             )
         )
+        if allocation.is_recovery:
+            written_off = "write-off-recovered" if allocation.amount > 0 else "recovery-undone"
+        else:
+            written_off = "written-off" if allocation.amount > 0 else kind
         for entry, account, amount in (
             (kind, "ADJUSTMENT:discount", allocation.discount),
-            ("written-off" if allocation.amount > 0 else kind, "ADJUSTMENT:write_off", allocation.written_off),
+            (written_off, "ADJUSTMENT:write_off", allocation.written_off),
         ):
             if amount:
                 self._book(

@@ -34,6 +34,7 @@ R1, R2, R3 = "r1-reference-exact@1", "r2-reference@1", "r3-remittance@1"
 R4, R5, R6 = "r4-number-in-text@1", "r5-exact-debt@1", "r6-whole-account@1"
 R7, R8, R9 = "r7-debts-in-sum@1", "r8-promise@1", OLDEST_DUE
 R10 = "r10-amount-in-company@1"
+R11, R12 = "r11-payment-claim@1", "r12-claimed-amount@1"
 
 CONFIDENCE: Final[Mapping[str, Decimal]] = {
     R1: Decimal("1.00"),
@@ -46,11 +47,13 @@ CONFIDENCE: Final[Mapping[str, Decimal]] = {
     R8: Decimal("0.92"),
     R9: Decimal("0.60"),
     R10: Decimal("0.50"),
+    R11: Decimal("0.93"),
+    R12: Decimal("0.85"),
 }
 #: A person decides, however certain the rule is.
-ONLY_SUGGESTED: Final = frozenset({R7, R10})
-#: Rules that follow what the payer wrote; the others must not contradict a reference that is not known yet.
-BY_WORD: Final = frozenset({R1, R2, R3, R4})
+ONLY_SUGGESTED: Final = frozenset({R7, R10, R12})
+#: Rules that follow what the payer wrote or said; the others must not contradict a reference that is not known yet.
+BY_WORD: Final = frozenset({R1, R2, R3, R4, R11})
 
 
 class Party(NamedTuple):
@@ -82,6 +85,21 @@ class Promise(NamedTuple):
     amount: int
     from_on: date
     through_on: date
+    receivables: tuple[UUID, ...]
+
+
+#: Days between what a debtor says and the bank's value date.
+CLAIM_DAYS: Final = 5
+
+
+class MadeClaim(NamedTuple):
+    """What a customer says to have paid: minor units, and as far as known the day and the transfer's reference."""
+
+    claim_id: UUID
+    customer: str
+    amount: int
+    paid_on: date | None
+    reference: str | None
     receivables: tuple[UUID, ...]
 
 
@@ -268,6 +286,7 @@ def propose(
     payer: Identity | None,
     in_text: Collection[UUID] = (),
     promises: Iterable[Promise] = (),
+    claims: Iterable[MadeClaim] = (),
     tolerance: Tolerance = Tolerance(),
     today: date,
 ) -> list[Proposal]:
@@ -285,6 +304,7 @@ def propose(
         *desk.by_reference(),
         desk.by_number_in_text(frozenset(in_text)),
         desk.by_promise(sorted(promises)),
+        desk.by_claim(list(claims)),
     ]
     if payer is not None:
         exact = desk.by_exact_debt()
@@ -403,6 +423,31 @@ class _Rules:
         debts = [d for d in self._own if d.receivable_id in kept[0].receivables]
         shares = self._spread(debts)
         return self._proposal(R8, shares, debts, promise=str(kept[0].promise_id)) if shares else None
+
+    def by_claim(self, claims: Sequence[MadeClaim]) -> Proposal | None:
+        """What a debtor says to have paid, found by amount and by day or reference; only one claim may fit."""
+        texts = key_of(" ".join((*self.incoming.references, *self.incoming.texts)))
+        fitting = []
+        for claim in claims:
+            named = key_of(claim.reference or "")
+            is_named = len(named) >= _SHORTEST_NUMBER and named in texts
+            in_time = claim.paid_on is None or abs((self.incoming.value_on - claim.paid_on).days) <= CLAIM_DAYS
+            is_own = self.payer is not None and self.payer.customer == claim.customer
+            if claim.amount == self.incoming.amount and (is_own or self.payer is None) and (is_named or in_time):
+                fitting.append((claim, is_named or is_own))
+        if len(fitting) != 1:
+            return None
+        claim, is_certain = fitting[0]
+        debts = [
+            d
+            for d in self.debts
+            if d.customer == claim.customer and (not claim.receivables or d.receivable_id in claim.receivables)
+        ]
+        shares = self._spread(debts)
+        if not shares:
+            return None
+        rule = R11 if is_certain else R12
+        return self._proposal(rule, shares, debts, customer=claim.customer, claim=str(claim.claim_id))
 
     def by_age(self) -> Proposal | None:
         shares = self._spread(self._own)

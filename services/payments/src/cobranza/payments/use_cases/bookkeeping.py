@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Final, Literal
 from uuid import UUID, uuid5
 
@@ -17,7 +18,7 @@ from cobranza.chassis.outbox import Cause
 from cobranza.chassis.streams import Event
 from cobranza.contracts import identifiers, ingress, invoicing, payments
 from cobranza.contracts.identifiers import Company, Customer, ExternalId, InvoiceId, PaymentId, ReceivableId, System
-from cobranza.contracts.money import Money, to_decimal
+from cobranza.contracts.money import Money, to_decimal, to_minor
 from cobranza.contracts.payloads import External, Payload
 from cobranza.contracts.reasons import Reason
 from cobranza.payments import metrics, repository
@@ -25,6 +26,8 @@ from cobranza.payments.domain.allocation import (
     BY_REFERENCE,
     OLDEST_DUE,
     Claim,
+    Given,
+    close_by_reference,
     share_by_reference,
     share_oldest_first,
 )
@@ -46,7 +49,7 @@ from cobranza.payments.domain.ledger import (
     Receivable,
     entry_id,
 )
-from cobranza.payments.domain.matching import CONFIDENCE, key_of
+from cobranza.payments.domain.matching import CONFIDENCE, Tolerance, key_of
 from cobranza.payments.domain.matching import R5 as EXACT_DEBT
 from cobranza.payments.domain.references import Invoice, normalised, references_of
 from cobranza.payments.repository import Facts, Naming, Needs, Reversal
@@ -56,6 +59,8 @@ from cobranza.payments.use_cases.fiscal_receipts import Applied, FiscalDesk, gro
 Outcome = Literal["accepted", "duplicate"]
 #: Why a rest within the company's tolerance is given up.
 SMALL_BALANCE: Final = "small_balance"
+#: Why less is given up than before: money came in for it, or went back.
+RECOVERY: Final = "recovery"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +213,7 @@ class Bookkeeper:
                 raise TypeError(f"not an input of payments: {event.type}")
 
 
+_NOTHING: Final = Given()
 _LEDGER: Final = (
     ingress.PaymentReceived,
     ingress.PaymentReversed,
@@ -328,8 +334,13 @@ class Desk:
             company=told.company, cause_id=event.id, kind="payment-received", effective_on=told.value_on
         )
         posting.receive(receipt)
-        shares = share_by_reference(receipt.amount, claims)
-        _apply(posting, payment_id, shares, rule=BY_REFERENCE)
+        shares, given = close_by_reference(
+            receipt.amount,
+            claims,
+            discounts=self._discounts(claims, receipt.value_on),
+            is_small=tolerance_of(self._profile(told.company), receipt.currency).covers,
+        )
+        _apply(posting, payment_id, shares, rule=BY_REFERENCE, given=given)
         self._spread(posting, payment_id, named=shares.keys())
         self._clear_reason(posting, payment_id)
         self.tell_posted(event.cause, posting.close())
@@ -354,6 +365,21 @@ class Desk:
             else:
                 claims.append(claim)
         return claims, reason
+
+    def _discounts(self, claims: Iterable[Claim], value_on: date) -> dict[UUID, int]:
+        """What may be deducted of whole debts for money of a day, in minor units."""
+        found = {}
+        for receivable in (r for claim in claims for r in claim.receivables if r.kind == "invoice"):
+            assert receivable.invoice_id is not None  # an invoice's receivable names it
+            stated = self.facts.new_discounts.get(receivable.invoice_id)
+            discount, until_on = self.facts.discounts.get(receivable.invoice_id, (0, date.min))
+            if stated is not None:
+                _, discount, until_on = stated
+            is_whole = receivable.open == receivable.issued and discount < receivable.open
+            grace = timedelta(days=self._profile(receivable.company).discount_grace_days)
+            if discount and is_whole and value_on <= until_on + grace:
+                found[receivable.receivable_id] = discount
+        return found
 
     def _claim(self, invoice_id: UUID, currency: str, at_most: int | None) -> Claim | None:
         """The receivables of an invoice as a claim, or None when they are in another currency."""
@@ -486,13 +512,20 @@ class Desk:
                     posting.explain(receipt.receipt_id, Reason.CURRENCY_DIFFERS)
                 elif receipt.customer is None:
                     posting.identify(receipt.receipt_id, told.customer)
-                shares, rule = share_by_reference(receipt.unapplied, claims), BY_REFERENCE
+                shares, given = close_by_reference(
+                    receipt.unapplied,
+                    claims,
+                    discounts=self._discounts(claims, receipt.value_on),
+                    is_small=tolerance_of(profile, receipt.currency).covers,
+                )
+                rule = BY_REFERENCE
             elif receipt.currency == currency:
+                given = {}
                 shares = share_oldest_first(receipt.unapplied, self.books.of_invoice(told.invoice_id))
                 rule = OLDEST_DUE
             else:
                 continue
-            _apply(posting, receipt.receipt_id, shares, rule=rule)
+            _apply(posting, receipt.receipt_id, shares, rule=rule, given=given)
             self._clear_reason(posting, receipt.receipt_id)
             self.tell_posted(_follow_up(event.cause, str(receipt.receipt_id)), posting.close())
 
@@ -538,7 +571,9 @@ class Desk:
             elif claim is None:
                 reason = reason or Reason.CURRENCY_DIFFERS
             else:
-                for receivable_id, amount in share_by_reference(left, [claim]).items():
+                # A credit note is about what was sold, not about what lateness cost.
+                sold = Claim(tuple(r for r in claim.receivables if r.kind == "invoice"), claim.at_most)
+                for receivable_id, amount in share_by_reference(left, [sold]).items():
                     posting.credit(receivable_id, amount, kind="credit_note", of=note_id)
                     left -= amount
         if left:
@@ -635,7 +670,11 @@ class Desk:
                 _changed(receivable, posted, recorded_on=self._today(receivable.company)),
                 sequence=receivable.version,
             )
-        given_up = {allocation.receivable_id for allocation in posted.allocations if allocation.written_off}
+        given_up = {
+            allocation.receivable_id: RECOVERY if allocation.is_recovery else SMALL_BALANCE
+            for allocation in posted.allocations
+            if allocation.written_off
+        }
         for receivable in posted.receivables:
             if receivable.receivable_id in given_up:
                 self._tell(
@@ -645,7 +684,7 @@ class Desk:
                         receivable_id=ReceivableId(receivable.receivable_id),
                         customer=Customer(receivable.customer),
                         amount=Money.from_minor(receivable.written_off, receivable.currency),
-                        reason=SMALL_BALANCE,
+                        reason=given_up[receivable.receivable_id],
                         effective_on=max(posted.effective_on, receivable.issued_on),
                     ),
                     sequence=receivable.version,
@@ -666,9 +705,27 @@ class Desk:
             )
 
 
-def _apply(posting: Posting, receipt_id: UUID, shares: dict[UUID, int], *, rule: str) -> None:
+def _apply(
+    posting: Posting,
+    receipt_id: UUID,
+    shares: dict[UUID, int],
+    *,
+    rule: str,
+    given: Mapping[UUID, Given] = MappingProxyType({}),
+) -> None:
     for receivable_id, amount in shares.items():
-        posting.allocate(receipt_id, receivable_id, amount, rule=rule)
+        also = given.get(receivable_id, _NOTHING)
+        posting.allocate(
+            receipt_id, receivable_id, amount, rule=rule, discount=also.discount, written_off=also.written_off
+        )
+
+
+def tolerance_of(profile: CompanyProfile, currency: str) -> Tolerance:
+    """None in Mexico: a receipt for an invoice paid in parts states what is left, so a rest stays until a person decides."""
+    limits = profile.tolerance.get(currency)
+    if limits is None or profile.country == "MX":
+        return Tolerance()
+    return Tolerance(amount=to_minor(limits.amount, currency), percent=limits.percent)
 
 
 def _receivable(told: invoicing.InvoiceState, instalment: invoicing.Instalment) -> Receivable:

@@ -24,10 +24,10 @@ from cobranza.payments import repository
 from cobranza.payments.domain import matching
 from cobranza.payments.domain.errors import MatchRefusedError, MatchUnknownError
 from cobranza.payments.domain.ledger import NOBODY, UNDONE_RULE, Posting, Receipt, Receivable
-from cobranza.payments.domain.matching import Debt, Identity, Incoming, Promise, Proposal, Tolerance
+from cobranza.payments.domain.matching import Debt, Identity, Incoming, MadeClaim, Promise, Proposal
 from cobranza.payments.domain.references import Invoice, normalised
 from cobranza.payments.repository import Facts, Needs, Unapplied
-from cobranza.payments.use_cases.bookkeeping import Desk
+from cobranza.payments.use_cases.bookkeeping import Desk, tolerance_of
 
 #: A person chose the debts.
 BY_HAND: Final = "by-hand@1"
@@ -75,6 +75,32 @@ async def follow_promise(tx: Transaction, told: Payload) -> None:
             await repository.end_promise(tx, company=told.company, promise_id=told.promise_id)
         case _:
             # Only promises name an amount and its days.
+            return
+
+
+async def follow_claim(tx: Transaction, told: Payload) -> None:
+    """Look for what a debtor says to have paid, until the hold that it brought ends."""
+    match told:
+        case dunning.HoldPlaced(reason="payment_claim", claim=claim) if claim is not None:
+            await repository.keep_claim(
+                tx,
+                company=told.company,
+                currency=claim.amount.currency,
+                claim=MadeClaim(
+                    told.hold_id,
+                    told.customer,
+                    claim.amount.minor,
+                    claim.paid_on,
+                    claim.reference,
+                    tuple(sorted(told.receivable_ids)),
+                ),
+            )
+            await repository.enqueue_matching(tx, receipts=(), customers=[(told.company, told.customer)])
+            await repository.enqueue_suspense(tx, [told.company])
+        case dunning.HoldReleased(reason="payment_claim"):
+            await repository.end_claim(tx, company=told.company, claim_id=told.hold_id)
+        case _:
+            # Other holds name no money.
             return
 
 
@@ -126,7 +152,10 @@ class Matcher:
             return
         incoming = _incoming(known)
         payer = await _identify(tx, known, incoming)
-        facts, named, in_text = await _open(tx, known, incoming, payer)
+        claims = await repository.claims(
+            tx, company=company, currency=known.currency, amount=known.unapplied, on=tx.now.date()
+        )
+        facts, named, in_text = await _open(tx, known, incoming, payer, claims)
         receipt = facts.books.receipts[receipt_id]
         if (receipt.unapplied, receipt.customer) != (known.unapplied, known.customer):
             # It changed before it was locked: once more from the start.
@@ -134,7 +163,9 @@ class Matcher:
             return
         desk = Desk(facts, self.companies, tx.now)
         today = tx.now.astimezone(profile.zone).date()
-        proposals = await _propose(tx, known, incoming, payer, facts, named, in_text, profile=profile, today=today)
+        proposals = await _propose(
+            tx, known, incoming, payer, facts, named, in_text, claims, profile=profile, today=today
+        )
         proposals = [p for p in proposals if (p.rule, _shares(p)) not in known.rejected][:_MOST_SUGGESTED]
         verdict = matching.decide(
             proposals,
@@ -372,7 +403,7 @@ def _alike(a: str, b: str) -> float:
 
 
 async def _open(
-    tx: Transaction, known: Unapplied, incoming: Incoming, payer: Identity | None
+    tx: Transaction, known: Unapplied, incoming: Incoming, payer: Identity | None, claims: Sequence[MadeClaim]
 ) -> tuple[Facts, list[Invoice], list[Invoice]]:
     """Lock and load the receipt, the payer's debts, and the invoices that references and texts name."""
     company, customer = known.company, None if payer is None else payer.customer
@@ -385,6 +416,8 @@ async def _open(
     )
     if customer is not None:
         needs.spread.add((company, customer))
+    else:
+        needs.spread |= {(company, claim.customer) for claim in claims}
     facts = await repository.open_books(tx, needs)
     named = _resolved(facts, company, structured, customer)
     in_text = [i for i in _resolved(facts, company, words, customer) if i not in named]
@@ -404,6 +437,7 @@ async def _propose(
     facts: Facts,
     named: Sequence[Invoice],
     in_text: Sequence[Invoice],
+    claims: Sequence[MadeClaim],
     *,
     profile: CompanyProfile,
     today: date,
@@ -422,6 +456,8 @@ async def _propose(
     else:
         found = await repository.of_amount(tx, company=company, currency=currency, amount=known.unapplied)
         candidates |= {r.receivable_id: r for r in found}
+        for claim in claims:
+            candidates |= {r.receivable_id: r for r in books.open_of(company, claim.customer, currency)}
     given = await repository.discounts(
         tx, company=company, invoices=[r.invoice_id for r in candidates.values() if r.invoice_id is not None]
     )
@@ -438,7 +474,7 @@ async def _propose(
             open=r.open,
             due_on=r.due_on,
             is_charge=r.kind == "late_charge",
-            discount=discount if is_earned and is_whole else 0,
+            discount=discount if is_earned and is_whole and r.kind == "invoice" else 0,
             place=r.instalment or 0,
         )
 
@@ -449,7 +485,8 @@ async def _propose(
         payer=payer,
         in_text={r.receivable_id for r in open_of(in_text)},
         promises=promises,
-        tolerance=_tolerance(profile, currency),
+        claims=claims,
+        tolerance=tolerance_of(profile, currency),
         today=today,
     )
 
@@ -467,19 +504,12 @@ def _advised(known: Unapplied, facts: Facts, named: Sequence[Invoice], currency:
         found = facts.directory.resolve(known.company, normalised(line["reference"]), customer=known.customer)
         if not isinstance(found, Invoice) or found.invoice_id not in ids:
             return ()
-        open_ = [r for r in facts.books.of_invoice(found.invoice_id) if r.open and r.currency == currency]
+        debts = (r for r in facts.books.of_invoice(found.invoice_id) if r.kind == "invoice")
+        open_ = [r for r in debts if r.open and r.currency == currency]
         if len(open_) != 1:
             return ()
         lines.append((open_[0].receivable_id, to_minor(Decimal(line["amount"]["amount"]), currency)))
     return tuple(lines)
-
-
-def _tolerance(profile: CompanyProfile, currency: str) -> Tolerance:
-    """None in Mexico: a receipt for an invoice paid in parts states what is left, so a rest stays until a person decides."""
-    limits = profile.tolerance.get(currency)
-    if limits is None or profile.country == "MX":
-        return Tolerance()
-    return Tolerance(amount=to_minor(limits.amount, currency), percent=limits.percent)
 
 
 def _is_unresolved(known: Unapplied, facts: Facts, incoming: Incoming, payer: Identity | None) -> bool:
@@ -559,9 +589,9 @@ def _require_possible(facts: Facts, receipt: Receipt, shares: Mapping[UUID, int]
                 f"{debt.number} is owed in {debt.currency}, the money is {receipt.currency}; there is no implicit exchange",
                 pointer="/lines",
             )
-        if not 0 < amount <= debt.open:
+        if not 0 < amount <= debt.payable:
             raise MatchRefusedError(
-                f"{debt.open} minor units of {debt.number} are open, {amount} are to be applied", pointer="/lines"
+                f"{debt.payable} minor units of {debt.number} are open, {amount} are to be applied", pointer="/lines"
             )
 
 
