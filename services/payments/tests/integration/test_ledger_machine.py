@@ -42,6 +42,7 @@ _WITHOUT_RECEIPT = """
     FULL JOIN (
         SELECT r.company, r.invoice_id, sum(a.amount) AS applied FROM allocation a
         JOIN receivable r ON r.company = a.company AND r.receivable_id = a.receivable_id
+            AND r.kind = 'invoice'
         JOIN receipt p ON p.company = a.company AND p.receipt_id = a.receipt_id AND p.kind = 'cash'
         GROUP BY 1, 2 HAVING sum(a.amount) <> 0) a USING (company, invoice_id)
     WHERE paid IS DISTINCT FROM applied

@@ -2485,19 +2485,20 @@ async def fiscal_facts(
     return {row.invoice_id: (row.fiscal_id, row.payment_method_code) for row in rows}
 
 
-async def open_beside(
+async def payable_beside(
     tx: Transaction, invoices: Iterable[tuple[str, UUID]], *, known: Sequence[UUID]
 ) -> dict[UUID, int]:
-    """What is open of invoices in receivables other than the known ones, in minor units."""
+    """What invoices can still be paid in receivables other than the known ones, in minor units."""
     rows = await tx.execute(
         """
-        SELECT r.invoice_id, sum(r.open)::bigint AS open FROM unnest(CAST(:a AS text[]), CAST(:b AS uuid[])) AS t(a, b)
+        SELECT r.invoice_id, sum(r.open + r.given_up)::bigint AS payable
+        FROM unnest(CAST(:a AS text[]), CAST(:b AS uuid[])) AS t(a, b)
         JOIN receivable r ON r.company = t.a AND r.invoice_id = t.b
         WHERE r.kind = 'invoice' AND r.receivable_id <> ALL(CAST(:known AS uuid[])) GROUP BY r.invoice_id
         """,
         {**_pairs(invoices), "known": list(known)},
     )
-    return {row.invoice_id: row.open for row in rows}
+    return {row.invoice_id: row.payable for row in rows}
 
 
 async def methods_of(tx: Transaction, receipts: Iterable[tuple[str, UUID]]) -> dict[UUID, str]:

@@ -45,11 +45,14 @@ REMIND: Final = "fiscal-receipt"
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What one posting allocated or took back, and what was open of the receivables at hand right after it."""
+    """What one posting allocated or took back, and what the invoices at hand could still be paid right after it.
+
+    What was given up counts: the law knows no write-off, and its recovery needs a receipt too.
+    """
 
     cause: Cause
     allocations: tuple[Allocation, ...]
-    open: Mapping[UUID, int]
+    payable: Mapping[UUID, int]
 
     @classmethod
     def of(cls, books: Books, cause: Cause, posted: Posted) -> Applied:
@@ -58,7 +61,13 @@ class Applied:
         return cls(
             cause,
             posted.allocations,
-            {r.receivable_id: r.open for i in invoices if i is not None for r in books.of_invoice(i)},
+            {
+                r.receivable_id: r.payable
+                for i in invoices
+                if i is not None
+                for r in books.of_invoice(i)
+                if r.kind == "invoice"
+            },
         )
 
 
@@ -112,8 +121,8 @@ class FiscalDesk:
             ),
         )
         methods = await repository.methods_of(tx, paying) if paying else {}
-        beside = await repository.open_beside(
-            tx, invoices, known=sorted({i for one in relevant for i in one.open})
+        beside = await repository.payable_beside(
+            tx, invoices, known=sorted({i for one in relevant for i in one.payable})
         ) if paying else {}  # fmt: skip
         changed: dict[UUID, FiscalReceipt] = {}
         for one in relevant:
@@ -171,12 +180,12 @@ class FiscalDesk:
                 given[allocation.receipt_id, customer][invoice_id].append(allocation)
                 if invoice_id not in previous:
                     previous[invoice_id] = beside.get(invoice_id, 0) + sum(
-                        open_
-                        for receivable_id, open_ in applied.open.items()
+                        payable
+                        for receivable_id, payable in applied.payable.items()
                         if books.receivables[receivable_id].invoice_id == invoice_id
                     )
-                # Back to what was open before the posting gave anything.
-                previous[invoice_id] += allocation.amount + allocation.discount + allocation.written_off
+                # Back to what was payable before the posting gave anything.
+                previous[invoice_id] += _given(allocation)
         for (receipt_id, customer), of_invoice in given.items():
             receipt = books.receipts[receipt_id]
             profile = self.companies.get(receipt.company)
@@ -194,7 +203,7 @@ class FiscalDesk:
                         shares=shares,
                     )
                 )
-                previous[invoice_id] -= sum(a.amount + a.discount + a.written_off for a in allocations)
+                previous[invoice_id] -= sum(map(_given, allocations))
             fiscal.pay(
                 Payment(
                     company=receipt.company,
@@ -321,6 +330,11 @@ class FiscalDesk:
         profile = self.companies.get(company)
         assert profile is not None  # it was looked at before
         return tx.now.astimezone(profile.zone).date()
+
+
+def _given(allocation: Allocation) -> int:
+    """By how much an allocation lowered what is payable; a recovery lowers what was given up before."""
+    return allocation.amount + allocation.discount + max(0, allocation.written_off)
 
 
 def _invoice_of(books: Books, allocation: Allocation) -> UUID:
