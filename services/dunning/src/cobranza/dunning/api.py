@@ -15,13 +15,24 @@ from cobranza.chassis.http import CurrentPrincipal, Problem, answer, scope
 from cobranza.chassis.idempotency import once
 from cobranza.chassis.pagination import Page, PageWindow
 from cobranza.chassis.service import Context
-from cobranza.contracts.dunning import HoldPlaced, HoldReleased, TaskCompleted
+from cobranza.contracts.dunning import (
+    CaseHandedOver,
+    CaseRecalled,
+    DisputeOpened,
+    DisputeResolved,
+    HoldPlaced,
+    HoldReleased,
+    PlanAgreed,
+    PlanEnded,
+    PromiseMade,
+    PromiseWithdrawn,
+    TaskCompleted,
+)
 from cobranza.contracts.money import Money, to_decimal
-from cobranza.contracts.payloads import Customer, Slug
 from cobranza.dunning import queries
 from cobranza.dunning.domain.errors import UnknownInvoiceError
 from cobranza.dunning.settings import DunningSettings
-from cobranza.dunning.use_cases import holds, policies, tasks
+from cobranza.dunning.use_cases import policies, recording
 from cobranza.dunning.use_cases.evaluation import Desk
 
 PAGES: Final = page.Pages("dunning", package="cobranza.dunning")
@@ -126,44 +137,12 @@ class PolicyReport(BaseModel):
     not_checked: list[str] = Field(description="Codes for which there was nothing to compare with.")
 
 
-class HoldRequest(http.Request):
-    """Suspend contact."""
-
-    company: str
-    customer: Customer
-    scope: Literal["receivable", "case", "customer"]
-    case_id: UUID | None = Field(default=None, description="For the scope case.")
-    receivable_ids: list[UUID] = Field(default=[], max_length=1000, description="For the scope receivable.")
-    reason: Slug = Field(
-        description="customer_request, internal, payment_claim, data_quality, bereavement, insolvency, legal_claim"
-    )
-    until_on: date | None = Field(default=None, description="Last day, inclusive.")
-
-
-class TaskResult(http.Request):
-    """How a task ended."""
-
-    company: str
-    disposition: Slug = Field(
-        description="done, approved, refused, or what a call came to: right_party_…, no_answer, voicemail …"
-    )
-    receptivity: int | None = Field(default=None, ge=1, le=5, description="Of a call that reached the right person.")
-
-
-class ReleaseRequest(http.Request):
-    """End a hold."""
-
-    company: str
-    reason: Slug
-
-
 def router(context: Context[DunningSettings]) -> APIRouter:
     """The routes under `/dunning`."""
     routes = APIRouter()
     _add_decisions(routes, context)
     _add_cases(routes, context)
-    _add_holds(routes, context)
-    _add_tasks(routes, context)
+    _add_recording(routes, context)
     _add_pages(routes, context)
     return routes
 
@@ -286,8 +265,21 @@ def _add_cases(routes: APIRouter, context: Context[DunningSettings]) -> None:
         return answer(detail)
 
 
-def _add_holds(routes: APIRouter, context: Context[DunningSettings]) -> None:
+def _add_recording(routes: APIRouter, context: Context[DunningSettings]) -> None:
+    """What a person tells: a new hold, promise, plan or dispute, or what became of one."""
     desk = Desk(context.companies, context.settings.evaluation_hour)
+
+    async def recorded(
+        request: Request, told: recording.Told, principal: http.Principal, about: UUID | None = None
+    ) -> Response:
+        principal.require_company(told.company)
+        async with context.database.transaction() as tx:
+
+            async def run() -> Response:
+                made = await recording.record(desk, tx, told, about=about, by=principal.name)
+                return answer(made, status=201 if about is None else 200)
+
+            return await once(tx, request=request, company=told.company, run=run)
 
     @routes.post(
         "/v1/holds",
@@ -298,26 +290,8 @@ def _add_holds(routes: APIRouter, context: Context[DunningSettings]) -> None:
         response_model=HoldPlaced,
         summary="Suspend contact with a customer, a case or some receivables; needs an Idempotency-Key.",
     )
-    async def place_hold(request: Request, body: HoldRequest, principal: CurrentPrincipal) -> Response:
-        principal.require_company(body.company)
-        async with context.database.transaction() as tx:
-
-            async def run() -> Response:
-                placed = await holds.place_hold(
-                    desk,
-                    tx,
-                    company=body.company,
-                    customer=body.customer,
-                    scope=body.scope,
-                    case_id=body.case_id,
-                    receivable_ids=body.receivable_ids,
-                    reason=body.reason,
-                    until_on=body.until_on,
-                    by=principal.name,
-                )
-                return answer(placed, status=201)
-
-            return await once(tx, request=request, company=body.company, run=run)
+    async def place_hold(request: Request, body: recording.HoldRequest, principal: CurrentPrincipal) -> Response:
+        return await recorded(request, body, principal)
 
     @routes.post(
         "/v1/holds/{hold_id}/release",
@@ -328,23 +302,9 @@ def _add_holds(routes: APIRouter, context: Context[DunningSettings]) -> None:
         summary="End a hold; needs an Idempotency-Key.",
     )
     async def release_hold(
-        request: Request, hold_id: UUID, body: ReleaseRequest, principal: CurrentPrincipal
+        request: Request, hold_id: UUID, body: recording.ReleaseRequest, principal: CurrentPrincipal
     ) -> Response:
-        principal.require_company(body.company)
-        async with context.database.transaction() as tx:
-
-            async def run() -> Response:
-                return answer(
-                    await holds.release_hold(
-                        desk, tx, company=body.company, hold_id=hold_id, reason=body.reason, by=principal.name
-                    )
-                )
-
-            return await once(tx, request=request, company=body.company, run=run)
-
-
-def _add_tasks(routes: APIRouter, context: Context[DunningSettings]) -> None:
-    desk = Desk(context.companies, context.settings.evaluation_hour)
+        return await recorded(request, body, principal, hold_id)
 
     @routes.post(
         "/v1/tasks/{task_id}/complete",
@@ -354,24 +314,124 @@ def _add_tasks(routes: APIRouter, context: Context[DunningSettings]) -> None:
         response_model=TaskCompleted,
         summary="End a task: approve, refuse, or say what a call or an effect came to; needs an Idempotency-Key.",
     )
-    async def complete_task(request: Request, task_id: UUID, body: TaskResult, principal: CurrentPrincipal) -> Response:
-        principal.require_company(body.company)
-        async with context.database.transaction() as tx:
+    async def complete_task(
+        request: Request, task_id: UUID, body: recording.TaskResult, principal: CurrentPrincipal
+    ) -> Response:
+        return await recorded(request, body, principal, task_id)
 
-            async def run() -> Response:
-                return answer(
-                    await tasks.complete_task(
-                        desk,
-                        tx,
-                        company=body.company,
-                        task_id=task_id,
-                        disposition=body.disposition,
-                        receptivity=body.receptivity,
-                        by=principal.name,
-                    )
-                )
+    @routes.post(
+        "/v1/promises",
+        operation_id="make_promise",
+        tags=["agreements"],
+        dependencies=[scope("agreements:write")],
+        status_code=201,
+        response_model=PromiseMade,
+        summary="Keep a promise to pay: it is not asked for until its limit, then judged; needs an Idempotency-Key.",
+    )
+    async def make_promise(request: Request, body: recording.PromiseRequest, principal: CurrentPrincipal) -> Response:
+        return await recorded(request, body, principal)
 
-            return await once(tx, request=request, company=body.company, run=run)
+    @routes.post(
+        "/v1/promises/{promise_id}/withdraw",
+        operation_id="withdraw_promise",
+        tags=["agreements"],
+        dependencies=[scope("agreements:write")],
+        response_model=PromiseWithdrawn,
+        summary="Cancel a promise; needs an Idempotency-Key.",
+    )
+    async def withdraw_promise(
+        request: Request, promise_id: UUID, body: recording.PromiseWithdrawal, principal: CurrentPrincipal
+    ) -> Response:
+        return await recorded(request, body, principal, promise_id)
+
+    @routes.post(
+        "/v1/plans",
+        operation_id="agree_plan",
+        tags=["agreements"],
+        dependencies=[scope("agreements:write")],
+        status_code=201,
+        response_model=PlanAgreed,
+        summary="Keep a payment plan; each instalment is a promise; needs an Idempotency-Key.",
+    )
+    async def agree_plan(request: Request, body: recording.PlanRequest, principal: CurrentPrincipal) -> Response:
+        return await recorded(request, body, principal)
+
+    @routes.post(
+        "/v1/plans/{plan_id}/cancel",
+        operation_id="cancel_plan",
+        tags=["agreements"],
+        dependencies=[scope("agreements:write")],
+        response_model=PlanEnded,
+        summary="Cancel a plan; needs an Idempotency-Key.",
+    )
+    async def cancel_plan(
+        request: Request, plan_id: UUID, body: recording.PlanCancellation, principal: CurrentPrincipal
+    ) -> Response:
+        return await recorded(request, body, principal, plan_id)
+
+    @routes.post(
+        "/v1/disputes",
+        operation_id="open_dispute",
+        tags=["agreements"],
+        dependencies=[scope("agreements:write")],
+        status_code=201,
+        response_model=DisputeOpened,
+        summary="Keep that an amount is disputed: it is not asked for until that is decided; needs an Idempotency-Key.",
+    )
+    async def open_dispute(request: Request, body: recording.DisputeRequest, principal: CurrentPrincipal) -> Response:
+        return await recorded(request, body, principal)
+
+    @routes.post(
+        "/v1/disputes/{dispute_id}/resolve",
+        operation_id="resolve_dispute",
+        tags=["agreements"],
+        dependencies=[scope("agreements:write")],
+        response_model=DisputeResolved,
+        summary="Decide a dispute; needs an Idempotency-Key.",
+    )
+    async def resolve_dispute(
+        request: Request, dispute_id: UUID, body: recording.DisputeResolution, principal: CurrentPrincipal
+    ) -> Response:
+        return await recorded(request, body, principal, dispute_id)
+
+    @routes.post(
+        "/v1/cases/{case_id}/hand-over",
+        operation_id="hand_over_case",
+        tags=["cases"],
+        dependencies=[scope("agreements:write")],
+        response_model=CaseHandedOver,
+        summary="An agency or a lawyer collects from now on; needs an Idempotency-Key.",
+    )
+    async def hand_over_case(
+        request: Request, case_id: UUID, body: recording.HandOverRequest, principal: CurrentPrincipal
+    ) -> Response:
+        return await recorded(request, body, principal, case_id)
+
+    @routes.post(
+        "/v1/cases/{case_id}/recall",
+        operation_id="recall_case",
+        tags=["cases"],
+        dependencies=[scope("agreements:write")],
+        response_model=CaseRecalled,
+        summary="A case that was handed over comes back; needs an Idempotency-Key.",
+    )
+    async def recall_case(
+        request: Request, case_id: UUID, body: recording.RecallRequest, principal: CurrentPrincipal
+    ) -> Response:
+        return await recorded(request, body, principal, case_id)
+
+    @routes.post(
+        "/v1/cases/{case_id}/evidence",
+        operation_id="keep_evidence",
+        tags=["cases"],
+        dependencies=[scope("agreements:write")],
+        response_model=recording.Evidence,
+        summary="Note which documents are at hand for a hand-over; needs an Idempotency-Key.",
+    )
+    async def keep_evidence(
+        request: Request, case_id: UUID, body: recording.EvidenceRequest, principal: CurrentPrincipal
+    ) -> Response:
+        return await recorded(request, body, principal, case_id)
 
 
 def _add_pages(routes: APIRouter, context: Context[DunningSettings]) -> None:
