@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -279,12 +280,8 @@ def profile_changes() -> dict[str, Any]:
     return {}
 
 
-@pytest.fixture
-async def service(
-    fresh_database: Any, business_clock: BusinessClock, profile_changes: dict[str, Any]
-) -> AsyncIterator[Dunning]:
-    """The service on a fresh database, the clock at Monday 2027-01-04 noon UTC."""
-    urls = fresh_database("dunning", _migrate)
+def context_on(urls: Any, clock: BusinessClock, profile_changes: dict[str, Any]) -> Context[DunningSettings]:
+    """The service's context on a database; close its database after use."""
     settings = DunningSettings.model_validate(
         {
             "database_url": urls.app_url,
@@ -293,10 +290,35 @@ async def service(
             "companies_file": "unused",
         }
     )
-    database = Database(urls.app_url, service="dunning", clock=business_clock)
-    companies = Companies({"acme-mx": CompanyProfile.model_validate({**PROFILE, **profile_changes})})
-    context = Context(
-        service="dunning", settings=settings, database=database, clock=business_clock, companies=companies
+    return Context(
+        service="dunning",
+        settings=settings,
+        database=Database(urls.app_url, service="dunning", clock=clock),
+        clock=clock,
+        companies=Companies({"acme-mx": CompanyProfile.model_validate({**PROFILE, **profile_changes})}),
     )
+
+
+@pytest.fixture
+async def service(
+    fresh_database: Any, business_clock: BusinessClock, profile_changes: dict[str, Any]
+) -> AsyncIterator[Dunning]:
+    """The service on a fresh database, the clock at Monday 2027-01-04 noon UTC."""
+    context = context_on(fresh_database("dunning", _migrate), business_clock, profile_changes)
     yield Dunning(context, business_clock, _service())
-    await database.close()
+    await context.database.close()
+
+
+@pytest.fixture
+def services(fresh_database: Any, business_clock: BusinessClock) -> Callable[..., AbstractAsyncContextManager[Dunning]]:
+    """Makes the service on a database of its own, as often as asked; for tests that run their own loops."""
+
+    @asynccontextmanager
+    async def made(**profile_changes: Any) -> AsyncIterator[Dunning]:
+        context = context_on(fresh_database("dunning", _migrate), business_clock, profile_changes)
+        try:
+            yield Dunning(context, business_clock, _service())
+        finally:
+            await context.database.close()
+
+    return made

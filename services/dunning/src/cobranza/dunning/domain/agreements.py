@@ -36,44 +36,48 @@ def judge(ladder: Ladder | None, facts: AccountFacts, as_of: date) -> Judged:
     tolerance = 0 if ladder is None else ladder.policy.promises.tolerance
     rule = DefaultAfter() if ladder is None else ladder.policy.plans.default_after
     is_open = {item.receivable_id for item in facts.items}
-    judgings: list[Judging] = []
-    check_on: list[date] = []
     verdicts: dict[UUID, PromiseVerdict] = {}
     for promise in facts.promises:
-        verdicts[promise.promise_id] = promise.verdict
-        if promise.verdict == "withdrawn":
-            continue
         paid = paid_towards(promise, facts.promises)
         due = max(1, promise.amount - tolerance)
         verdict: PromiseVerdict = promise.verdict
-        if paid >= due:
+        if verdict == "withdrawn":
+            pass
+        elif paid >= due:
             verdict = "kept"
-        elif promise.verdict == "open" and not _may_be_paid(promise, facts.promises, is_open, due):
+        elif verdict == "open" and not _may_be_paid(promise, facts.promises, is_open, due):
             # Credited, cancelled or written off: there is nothing left to keep it with.
             verdict = "withdrawn"
         elif as_of > promise.limit_on and _is_known(facts, promise.limit_on):
             verdict = "broken"
-        elif promise.verdict != "broken":
-            check_on.append(max(as_of, promise.limit_on) + DAY)
-        if verdict == "broken":
-            check_on.append((promise.judged_on or as_of) + BROKEN_COUNTS)
-        if verdict != promise.verdict:
-            judgings.append(Judging(promise, verdict, paid))
-            verdicts[promise.promise_id] = verdict
+        verdicts[promise.promise_id] = verdict
     endings: list[PlanEnding] = []
+    check_on: list[date] = []
     for stop in facts.stops:
         if stop.reason == Reason.PLANNED and stop.until_on is None and stop.stop_id is not None:
             siblings = [promise for promise in facts.promises if promise.plan_id == stop.stop_id]
-            outcome = _plan_outcome(siblings, verdicts, rule, tolerance, as_of, check_on)
-            if outcome is not None:
-                total = sum(promise.amount for promise in siblings)
-                paid = max(0, min(total, sum(amount for _, amount in siblings[0].paid)))
-                endings.append(PlanEnding(stop.stop_id, outcome, paid))
-                judgings += [
-                    Judging(promise, "withdrawn", paid_towards(promise, facts.promises))
-                    for promise in siblings
-                    if verdicts[promise.promise_id] == "open"
-                ]
+            outcome, dates = _plan_outcome(siblings, verdicts, rule, tolerance, as_of)
+            if outcome is None:
+                check_on += dates
+                continue
+            total = sum(promise.amount for promise in siblings)
+            paid = max(0, min(total, sum(amount for _, amount in siblings[0].paid)))
+            endings.append(PlanEnding(stop.stop_id, outcome, paid))
+            over: PromiseVerdict = "withdrawn"
+            verdicts |= {p.promise_id: over for p in siblings if verdicts[p.promise_id] == "open"}
+    judgings: list[Judging] = []
+    for promise in facts.promises:
+        verdict = verdicts[promise.promise_id]
+        if verdict != promise.verdict:
+            judgings.append(Judging(promise, verdict, paid_towards(promise, facts.promises)))
+        if verdict == "broken":
+            judged_on = promise.judged_on if promise.verdict == "broken" else None
+            check_on.append((judged_on or as_of) + BROKEN_COUNTS)
+        elif verdict == "open" or (
+            # Kept before its limit and taken back: it may still be paid.
+            verdict == "kept" and paid_towards(promise, facts.promises) < promise.amount - tolerance
+        ):
+            check_on.append(max(as_of, promise.limit_on) + DAY)
     return Judged(tuple(judgings), tuple(endings), tuple(check_on))
 
 
@@ -157,18 +161,18 @@ def _plan_outcome(
     rule: DefaultAfter,
     tolerance: int,
     as_of: date,
-    check_on: list[date],
-) -> PlanOutcome | None:
-    """How a plan ends now: completed, defaulted or cancelled; None: it goes on."""
+) -> tuple[PlanOutcome | None, list[date]]:
+    """How a plan ends now; None: it goes on, and these days may end it."""
     if not siblings:
-        return None
+        return None, []
     found = {verdicts[promise.promise_id] for promise in siblings}
     total = sum(amount for _, amount in siblings[0].paid)
     if found == {"kept"} or total >= sum(promise.amount for promise in siblings) - tolerance:
-        return "completed"
+        return "completed", []
     if found <= {"kept", "withdrawn"}:
-        return "cancelled"
+        return "cancelled", []
     due = missed = 0
+    dates: list[date] = []
     for promise in sorted(siblings, key=lambda promise: (promise.limit_on, promise.promise_id)):
         due += promise.amount
         if verdicts[promise.promise_id] != "broken" or total >= due - tolerance:
@@ -177,5 +181,5 @@ def _plan_outcome(
         if as_of > late_on:
             missed += 1
         else:
-            check_on.append(late_on + DAY)
-    return "defaulted" if missed >= rule.missed else None
+            dates.append(late_on + DAY)
+    return ("defaulted" if missed >= rule.missed else None), dates

@@ -223,7 +223,8 @@ class _Run:
             self._last[customer] = replace(decision, actions=(), closings=(), undoings=(), tellings=(), askings=())
             if not evaluated or decision.changes_facts:
                 evaluated.append(Evaluated(day, customer, decision, self._ladder.policy.currency))
-            if not decision.changes_facts:
+            if not decision.actions or self._assume == "nothing":
+                # As in production: what was decided is looked at again when it is answered, or on its date.
                 break
         return evaluated
 
