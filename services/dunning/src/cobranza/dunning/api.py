@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel, Field
 
 from cobranza.chassis import http, page
@@ -29,6 +29,7 @@ from cobranza.contracts.dunning import (
     TaskCompleted,
 )
 from cobranza.contracts.money import Money, to_decimal
+from cobranza.contracts.reasons import Reason
 from cobranza.dunning import queries
 from cobranza.dunning.domain.errors import UnknownInvoiceError
 from cobranza.dunning.settings import DunningSettings
@@ -267,7 +268,7 @@ def _add_cases(routes: APIRouter, context: Context[DunningSettings]) -> None:
 
 def _add_recording(routes: APIRouter, context: Context[DunningSettings]) -> None:
     """What a person tells: a new hold, promise, plan or dispute, or what became of one."""
-    desk = Desk(context.companies, context.settings.evaluation_hour)
+    desk = Desk(context.companies, context.settings.evaluation_hour, context.settings.brake_floor)
 
     async def recorded(
         request: Request, told: recording.Told, principal: http.Principal, about: UUID | None = None
@@ -395,6 +396,18 @@ def _add_recording(routes: APIRouter, context: Context[DunningSettings]) -> None
         return await recorded(request, body, principal, dispute_id)
 
     @routes.post(
+        "/v1/brake/release",
+        operation_id="release_brake",
+        tags=["brake"],
+        dependencies=[scope("brake:write")],
+        status_code=201,
+        response_model=recording.BrakeReleased,
+        summary="Let the notices leave that wait for being more than usual; needs an Idempotency-Key.",
+    )
+    async def release_brake(request: Request, body: recording.BrakeRelease, principal: CurrentPrincipal) -> Response:
+        return await recorded(request, body, principal)
+
+    @routes.post(
         "/v1/cases/{case_id}/hand-over",
         operation_id="hand_over_case",
         tags=["cases"],
@@ -435,6 +448,8 @@ def _add_recording(routes: APIRouter, context: Context[DunningSettings]) -> None
 
 
 def _add_pages(routes: APIRouter, context: Context[DunningSettings]) -> None:
+    desk = Desk(context.companies, context.settings.evaluation_hour, context.settings.brake_floor)
+
     @routes.get("/why", include_in_schema=False, dependencies=[scope("decisions:read")])
     async def why(request: Request, invoice: Annotated[str, Query(max_length=200)] = "", on: str = "") -> HTMLResponse:
         view = page.view_of(request)
@@ -476,6 +491,10 @@ def _add_pages(routes: APIRouter, context: Context[DunningSettings]) -> None:
                 connection, window, company=company.company, customer=q.strip() or None, state=state or None
             )
             counts = await queries.cases_by_state(connection, company=company.company)
+            brake = (await queries.brakes(connection)).get(company.company)
+            braked = (
+                await queries.waiting_for(connection, company=company.company, reason=Reason.BRAKED) if brake else 0
+            )
         listed = window.page(rows, key=lambda row: (row.opened_on, row.case_id), item=_listed)
         return PAGES.render(
             request,
@@ -485,7 +504,16 @@ def _add_pages(routes: APIRouter, context: Context[DunningSettings]) -> None:
             rows=listed.items,
             next_cursor=listed.next_cursor,
             open_cases=sum(counts.values()),
+            brake=brake,
+            braked=braked,
         )
+
+    @routes.post("/brake/release", include_in_schema=False, dependencies=[scope("brake:write")])
+    async def release_brake(request: Request, principal: CurrentPrincipal) -> Response:
+        company = page.view_of(request).require_company().company
+        async with context.database.transaction() as tx:
+            await recording.record(desk, tx, recording.BrakeRelease(company=company), by=principal.name)
+        return RedirectResponse(f"/dunning/cases?company={company}", status_code=303)
 
 
 def _case(row: Any) -> CaseAnswer:

@@ -319,7 +319,8 @@ def _with_database(act: Callable[[Desk, Database], Awaitable[Result]]) -> Result
             notifies=True,
         )
         try:
-            return await act(Desk(Companies.read(settings.companies_file), settings.evaluation_hour), database)
+            companies = Companies.read(settings.companies_file)
+            return await act(Desk(companies, settings.evaluation_hour, settings.brake_floor), database)
         finally:
             await database.close()
 

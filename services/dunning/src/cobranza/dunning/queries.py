@@ -17,7 +17,7 @@ from cobranza.chassis.page import formats
 from cobranza.chassis.pagination import Keyset, Window
 from cobranza.dunning.domain.errors import UnknownInvoiceError
 from cobranza.dunning.domain.explanation import Explained, Language, Style, explain_all
-from cobranza.dunning.tables import account, collection_case, decision, policy_version, receivable, step_run
+from cobranza.dunning.tables import account, collection_case, decision, notice_day, policy_version, receivable, step_run
 
 _PLAIN = TypeAdapter(dict[str, Any])
 
@@ -192,6 +192,24 @@ async def cases_by_state(connection: AsyncConnection, *, company: str | None = N
         query = query.where(collection_case.c.company == company)
     rows = await connection.execute(query)
     return {row[0]: row[1] for row in rows}
+
+
+async def brakes(connection: AsyncConnection) -> dict[str, Any]:
+    """The last day on which the brake of each company was tripped that nobody has released."""
+    rows = await connection.execute(
+        select(notice_day)
+        .where(notice_day.c.braked_at.is_not(None), notice_day.c.released_by.is_(None))
+        .order_by(notice_day.c.on_date)
+    )
+    return {row.company: row for row in rows}
+
+
+async def waiting_for(connection: AsyncConnection, *, company: str, reason: str) -> int:
+    """How many accounts of a company wait for a reason."""
+    result = await connection.execute(
+        select(func.count()).where(account.c.company == company, account.c.reason == reason)
+    )
+    return int(result.scalar_one())
 
 
 def _cases() -> Any:

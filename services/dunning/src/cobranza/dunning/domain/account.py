@@ -64,6 +64,7 @@ class Account:
         closed_runs: of the case before; their outcome may still come.
         receipts: amounts of receipts of the company whose payer is not known.
         product_lines: of invoices whose receivables are not known yet.
+        cancelled: invoices that are no more; a balance of theirs is told late.
     """
 
     facts: AccountFacts
@@ -73,6 +74,7 @@ class Account:
     closed_runs: tuple[Run, ...] = ()
     receipts: Mapping[UUID, int] = field(default_factory=lambda: _NO_RECEIPTS)
     product_lines: Mapping[UUID, str] = field(default_factory=lambda: _NO_LINES)
+    cancelled: frozenset[UUID] = frozenset()
 
     def with_facts(self, **changes: object) -> Account:
         """The account with some facts changed."""
@@ -217,6 +219,8 @@ def _agreement(account: Account, told: Payload) -> Account:
 
 
 def _balance(account: Account, told: payments.ReceivableChanged) -> Account:
+    if told.invoice_id in account.cancelled:
+        return account
     known = account.item(told.receivable_id)
     before = known or account.settled.get(told.receivable_id)
     if before is None and told.open_minor:
@@ -352,6 +356,7 @@ def _cancelled(account: Account, invoice_id: UUID, replaced_by: UUID | None, on:
             corrections=(*account.facts.corrections, *corrections),
         ),
         replaced=replaced,
+        cancelled=account.cancelled | {invoice_id},
     )
 
 

@@ -792,6 +792,11 @@ class _Evaluation:
                 return Finding(Reason.CONTROL_MISMATCH, {"needed": "matched", "found": found})
         if rung.is_effect:
             return self._no_effect(rung, group)
+        if facts.brake is not None and rung.step.kind == "notice":
+            most, requested = facts.brake.limit, facts.brake.requested
+            self._dates.append(as_of + DAY)
+            self._gates.append(Gate("brake", most, requested, ok=False))
+            return Finding(Reason.BRAKED, {"needed": most, "found": requested})
         refused = max((run for run in facts.runs if run.step == rung.step.id), key=lambda run: run.number, default=None)
         if refused is not None and refused.answered_on is not None and refused.state in ("suppressed", "failed"):
             # Another day is a reason to ask again; where the address refused for good, a gap is kept.

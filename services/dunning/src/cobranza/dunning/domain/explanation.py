@@ -208,6 +208,10 @@ _REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "la información bancaria llega al {found} y la política pide el {needed}",
             "bank information reaches {found} and the policy asks for {needed}",
         ),
+        "braked": (
+            "se pidieron {found} avisos hoy y lo usual permite {needed}: el resto espera a que una persona lo suelte",
+            "{found} notices were requested today and the usual allows {needed}: the rest waits until a person releases it",
+        ),
         "run_open": (
             "el paso {step} n.º {run} está en curso hasta el {until}",
             "step {step} no. {run} is under way until {until}",

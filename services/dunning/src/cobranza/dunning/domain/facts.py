@@ -221,6 +221,14 @@ class Debtor:
 
 
 @dataclass(frozen=True, slots=True)
+class Brake:
+    """The company's notices of the day are more than usual: they wait until a person releases them (DUN8)."""
+
+    limit: int
+    requested: int
+
+
+@dataclass(frozen=True, slots=True)
 class AccountFacts:
     """All that one evaluation reads: one debtor of one company in one currency.
 
@@ -232,6 +240,7 @@ class AccountFacts:
         runs: the last run of each step of the open case.
         cash: None where the company states no cash watermark.
         control: what the last control total said; None: none was ever stated.
+        brake: what holds the company's notices; None: nothing does.
         handed_over: receivables that an agency or lawyer collects.
         unidentified: amounts of receipts whose payer is not known, minor units.
         evidence: documents at hand for a hand-over.
@@ -252,6 +261,7 @@ class AccountFacts:
     corrections: tuple[Correction, ...] = ()
     cash: CashNeed | None = None
     control: Verdict | None = None
+    brake: Brake | None = None
     start_on: date | None = None
     debtor: Debtor = Debtor()
     handed_over: frozenset[UUID] = frozenset()

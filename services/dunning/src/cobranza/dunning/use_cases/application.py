@@ -557,7 +557,7 @@ class Application:
             {
                 "account_id": account.account_id,
                 "evaluated_on": self.as_of,
-                "reason": decision.reason,
+                "reason": _waits_for(decision),
                 "next_check_on": decision.next_check_on,
                 "decision_id": account.decision_id if is_same else decision_id,
                 "decision_digest": digest,
@@ -630,6 +630,15 @@ class Application:
             "policy": PolicyVersion(id=policy or "", version=version or 1),
             "decision_id": DecisionId(decision_id),
         }
+
+
+#: What others lift for many accounts at once: those that wait for it are found by it.
+_OF_COMPANY: Final = (Reason.CASH_STALE, Reason.CONTROL_MISMATCH, Reason.PAYER_UNKNOWN, Reason.BRAKED)
+
+
+def _waits_for(decision: Decision) -> str | None:
+    """The reason an account is found by: its first, unless something of the whole company holds a part of it."""
+    return next((str(found.code) for found in decision.reasons if found.code in _OF_COMPANY), decision.reason)
 
 
 def _in_order(decision: Decision, run: Run) -> list[UUID]:

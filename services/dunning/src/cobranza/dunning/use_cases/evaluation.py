@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from cobranza.contracts import dunning, invoicing, notifications, payments
 from cobranza.contracts.payloads import Payload
 from cobranza.contracts.reasons import Reason
 from cobranza.dunning import metrics, repository
+from cobranza.dunning.domain import brake
 from cobranza.dunning.domain.account import Account, applied, follow, follow_closed
 from cobranza.dunning.domain.agreements import broken_in_a_year
 from cobranza.dunning.domain.case import evaluate
@@ -29,6 +30,7 @@ from cobranza.dunning.domain.facts import UNDER_WAY, AccountFacts, CashNeed, Deb
 from cobranza.dunning.domain.ladder import Ladder
 from cobranza.dunning.domain.policy_file import check
 from cobranza.dunning.repository import Changes, StoredAccount, StoredPolicy
+from cobranza.dunning.settings import BRAKE_FLOOR
 from cobranza.dunning.use_cases.application import Application, LoadedPolicy, Trigger
 
 _SWEEP: Final = 200
@@ -50,6 +52,8 @@ class Desk:
 
     companies: Companies
     evaluation_hour: int
+    #: So many notices a day always leave.
+    brake_floor: int = BRAKE_FLOOR
     # Versions never change, so one reading is enough for the process.
     _policies: dict[repository.PolicyKey, LoadedPolicy] = field(default_factory=dict)
 
@@ -131,6 +135,7 @@ class Desk:
         verdicts = await repository.control_verdicts(tx, companies)
         receipts = await repository.unknown_receipts(tx, companies)
         lines = await repository.product_lines(tx, invoices)
+        days = await self._notice_days(tx, companies)
         changes = Changes()
         checked: list[tuple[StoredAccount, datetime | None]] = []
         for account in accounts:
@@ -158,7 +163,12 @@ class Desk:
             for payload in told.get(account.account_id, ()):
                 if isinstance(payload, _GONE) or getattr(payload, "invoice_id", None) not in cancelled:
                     now = _follow(account, now, payload, ladder)
+            day = days[account.company]
+            if (held := day.brake()) is not None:
+                now = now.with_facts(brake=held)
             decision = evaluate(ladder, now.facts, as_of)
+            day.more += sum(action.step.kind == "notice" and action.approval is None for action in decision.actions)
+            day.trips = day.trips or any(found.code == Reason.BRAKED for found in decision.reasons)
             after = applied(now, ladder, decision, as_of)
             calendar = loaded.calendar if loaded is not None else company_calendar(profile)
             trigger = triggers[account.account_id]
@@ -173,7 +183,42 @@ class Desk:
             checked.append((account, due_at))
         if changes.accounts:
             await repository.write(tx, changes)
+        await self._count_notices(tx, days)
         return checked
+
+    async def _notice_days(self, tx: Transaction, companies: Collection[str]) -> dict[str, brake.NoticeDay]:
+        """How many notices companies have requested today, and whether more may leave."""
+        days: dict[str, brake.NoticeDay] = {}
+        rows = await repository.notice_days(tx, companies)
+        for company in companies:
+            today = self.as_of(tx, self.profile(company))
+            own = {row.on_date: row for row in rows if row.company == company}
+            now = own.get(today)
+            usual = [row.notices for on, row in own.items() if 0 < (today - on).days <= brake.USUAL_DAYS]
+            days[company] = brake.NoticeDay(
+                limit=brake.limit(usual, self.brake_floor),
+                requested=0 if now is None else now.notices,
+                is_braked=any(row.braked_at is not None and row.released_by is None for row in own.values()),
+                is_released=now is not None and now.released_by is not None,
+            )
+        return days
+
+    async def _count_notices(self, tx: Transaction, days: Mapping[str, brake.NoticeDay]) -> None:
+        """Last of all, since other workers wait for the row."""
+        for company, day in sorted(days.items()):
+            trips = day.trips and not day.is_braked
+            if not day.more and not trips:
+                continue
+            await repository.count_notices(
+                tx, company=company, on=self.as_of(tx, self.profile(company)), more=day.more, trips=trips
+            )
+            if trips:
+                logger().error(
+                    "more notices than usual: the rest waits until a person releases it",
+                    company=company,
+                    limit=day.limit,
+                    requested=day.requested + day.more,
+                )
 
     async def evaluate_customer(self, tx: Transaction, company: str, customer: str, trigger: Trigger) -> None:
         """Evaluate all accounts of a customer."""

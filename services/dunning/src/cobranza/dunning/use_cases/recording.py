@@ -16,7 +16,7 @@ from cobranza.contracts import dunning
 from cobranza.contracts.money import PositiveMoney
 from cobranza.contracts.payloads import ChannelCode, Customer, Line, Part, Payload, Sha256, Slug
 from cobranza.dunning.domain.errors import AgreementRefusedError
-from cobranza.dunning.use_cases import agreements, holds, tasks
+from cobranza.dunning.use_cases import agreements, brake, holds, tasks
 from cobranza.dunning.use_cases.evaluation import Desk
 
 Lines = Annotated[list[dunning.ReceivableAmount], Field(min_length=1, max_length=1000)]
@@ -140,6 +140,20 @@ class Evidence(Part):
     documents: tuple[str, ...]
 
 
+class BrakeRelease(Told):
+    """Let the notices leave that are more than usual."""
+
+
+class BrakeReleased(Part):
+    """What was let go."""
+
+    tripped_on: tuple[date, ...] = Field(description="Days on which it was tripped; empty: it was not.")
+    accounts: int = Field(description="How many accounts are looked at again now.")
+
+
+#: What follows from what was told: an event, or what there is now.
+Recorded = Payload | Evidence | BrakeReleased
+
 #: By the name that the command line knows it by.
 FORMS: Final[Mapping[str, type[Told]]] = MappingProxyType(
     {
@@ -155,11 +169,12 @@ FORMS: Final[Mapping[str, type[Told]]] = MappingProxyType(
         "hand-over": HandOverRequest,
         "recall": RecallRequest,
         "evidence": EvidenceRequest,
+        "release-brake": BrakeRelease,
     }
 )
 
 
-async def record(desk: Desk, tx: Transaction, told: Told, *, about: UUID | None = None, by: str) -> Payload | Evidence:
+async def record(desk: Desk, tx: Transaction, told: Told, *, about: UUID | None = None, by: str) -> Recorded:
     """Act on what a person told; what is told on is returned.
 
     Args:
@@ -220,6 +235,9 @@ async def record(desk: Desk, tx: Transaction, told: Told, *, about: UUID | None 
                 owner=told.owner,
                 by=by,
             )
+        case BrakeRelease():
+            days, accounts = await brake.release_brake(desk, tx, company=told.company, by=by)
+            return BrakeReleased(tripped_on=days, accounts=accounts)
         case _ if about is None:
             raise AgreementRefusedError("it is about something: name its id")
         case ReleaseRequest():
