@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -22,7 +23,7 @@ from cobranza.chassis.inbox import start_positions
 from cobranza.chassis.service import Context, Service
 from cobranza.chassis.streams.batch import BatchRunner, FetchedList
 from cobranza.chassis.timers import Scheduler
-from cobranza.contracts import envelope, identifiers, notifications, payments
+from cobranza.contracts import envelope, identifiers, invoicing, notifications, payments
 from cobranza.contracts.payloads import Payload
 from cobranza.dunning import gateways
 from cobranza.dunning.settings import DunningSettings
@@ -59,6 +60,10 @@ class Dunning:
     @property
     def desk(self) -> Desk:
         return Desk(self.context.companies, self.context.settings.evaluation_hour)
+
+    async def activate_file(self, name: str) -> None:
+        """Put a policy of the tests' data into force."""
+        await self.activate(str(Path(__file__).parents[1] / "data" / name))
 
     async def activate(self, preset: str = "friendly-b2b", company: str = "acme-mx") -> None:
         document, faults = gateways.parse(gateways.read_source(preset))
@@ -174,6 +179,20 @@ class Dunning:
                 receptivity=None,
                 by="Lucía",
             )
+
+    async def delivered(self, request: dict[str, Any], day: str) -> None:
+        at = {"delivered_at": f"2027-{day}T18:00:00Z", "delivered_on": f"2027-{day}"}
+        await self.tell(
+            notifications.NoticeDelivered.model_validate({**_notice(request), **at}), topic="cobranza.notifications"
+        )
+
+    async def customer(self, customer: str) -> None:
+        """A business customer of the standard segment."""
+        told = {
+            "company": "acme-mx", "customer": customer, "revision": 1, "name": "Uno", "country": "MX",
+            "language": "es-MX", "zone": "America/Mexico_City", "segment": "standard", "protected_party": "business",
+        }  # fmt: skip
+        await self.tell(invoicing.CustomerChanged.model_validate(told), topic="cobranza.customers")
 
     async def suppressed(self, request: dict[str, Any], day: str, reason: str = "no_address") -> None:
         await self.tell(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -11,6 +11,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel, Field
 
 from cobranza.chassis import http, page
+from cobranza.chassis.calendars import company_calendar
+from cobranza.chassis.clock import evaluation_date
 from cobranza.chassis.http import CurrentPrincipal, Problem, answer, scope
 from cobranza.chassis.idempotency import once
 from cobranza.chassis.pagination import Page, PageWindow
@@ -29,6 +31,7 @@ from cobranza.contracts.dunning import (
     TaskCompleted,
 )
 from cobranza.contracts.money import Money, to_decimal
+from cobranza.contracts.payloads import Slug
 from cobranza.contracts.reasons import Reason
 from cobranza.dunning import queries
 from cobranza.dunning.domain.errors import UnknownInvoiceError
@@ -48,6 +51,7 @@ class DecisionsAnswer(BaseModel):
     since: date | None = Field(description="The date of the decision that still stood; absent: that very day.")
     decisions: list[dict[str, Any]]
     sentences: list[str]
+    gates: list[list[str]] = Field(description="Of each decision every condition in words, those not met first.")
 
 
 class CaseAnswer(BaseModel):
@@ -106,6 +110,37 @@ class CaseDetail(CaseAnswer):
     runs: list[RunAnswer]
 
 
+class TaskAnswer(BaseModel):
+    """Something a person is asked to do, or was."""
+
+    task_id: UUID
+    company: str
+    kind: str
+    role: str
+    customer: str | None
+    case_id: UUID | None
+    step: str | None
+    run: int | None
+    reason: str | None
+    receivable_ids: list[UUID]
+    created_on: date
+    due_on: date
+    completed_at: datetime | None
+    disposition: str | None
+    completed_by: str | None
+
+
+class AheadAnswer(BaseModel):
+    """An effect that cannot be taken back from a debtor and comes to its day."""
+
+    customer: str
+    currency: str
+    invoice: str
+    step: str
+    effect: str
+    on_date: date
+
+
 class PolicyAnswer(BaseModel):
     """A policy version."""
 
@@ -144,6 +179,7 @@ def router(context: Context[DunningSettings]) -> APIRouter:
     _add_decisions(routes, context)
     _add_cases(routes, context)
     _add_recording(routes, context)
+    _add_tasks(routes, context)
     _add_pages(routes, context)
     return routes
 
@@ -167,8 +203,13 @@ def _add_decisions(routes: APIRouter, context: Context[DunningSettings]) -> None
         async with context.database.reading() as connection:
             found = await queries.why(connection, company=company, invoice=invoice, on=on)
         profile = context.companies.get(company)
+        country = profile.country if profile else None
+        gates = [
+            [told.sentence for told in sorted(of_decision, key=lambda told: told.ok)]
+            for of_decision in found.gates(lang, country)
+        ]
         return DecisionsAnswer.model_validate(
-            {**found.as_values(), "sentences": found.sentences(lang, profile.country if profile else None)}
+            {**found.as_values(), "sentences": found.sentences(lang, country), "gates": gates}
         )
 
     @routes.post(
@@ -447,6 +488,42 @@ def _add_recording(routes: APIRouter, context: Context[DunningSettings]) -> None
         return await recorded(request, body, principal, case_id)
 
 
+def _add_tasks(routes: APIRouter, context: Context[DunningSettings]) -> None:
+    @routes.get(
+        "/v1/tasks",
+        operation_id="list_tasks",
+        tags=["tasks"],
+        dependencies=[scope("tasks:read")],
+        summary="Tasks of a company, the last asked for first.",
+    )
+    async def list_tasks(
+        window: PageWindow,
+        principal: CurrentPrincipal,
+        company: str,
+        state: Literal["open", "done"] = "open",
+        role: Slug | None = None,
+        kind: Slug | None = None,
+    ) -> Page[TaskAnswer]:
+        principal.require_company(company)
+        async with context.database.reading() as connection:
+            rows = await queries.tasks(connection, window, company=company, state=state, role=role, kind=kind)
+        return window.page(rows, key=lambda row: (row.task_id,), item=_task)
+
+    @routes.get(
+        "/v1/irreversible",
+        operation_id="list_irreversible",
+        tags=["tasks"],
+        dependencies=[scope("tasks:read")],
+        summary="Effects that cannot be taken back and come to their day by the next business day; at most 500.",
+    )
+    async def list_irreversible(principal: CurrentPrincipal, company: str) -> list[AheadAnswer]:
+        principal.require_company(company)
+        on = _next_business_day(context, company)
+        async with context.database.reading() as connection:
+            rows = await queries.irreversible_ahead(connection, company=company, on=on)
+        return [AheadAnswer.model_validate(row, from_attributes=True) for row in rows]
+
+
 def _add_pages(routes: APIRouter, context: Context[DunningSettings]) -> None:
     desk = Desk(context.companies, context.settings.evaluation_hour, context.settings.brake_floor)
 
@@ -476,6 +553,7 @@ def _add_pages(routes: APIRouter, context: Context[DunningSettings]) -> None:
             is_unknown=is_unknown,
             found=found,
             sentences=found.sentences(view.language, company.country) if found is not None else [],
+            gates=found.gates(view.language, company.country) if found is not None else [],
         )
 
     @routes.get("/cases", include_in_schema=False, dependencies=[scope("cases:read")])
@@ -506,6 +584,24 @@ def _add_pages(routes: APIRouter, context: Context[DunningSettings]) -> None:
             open_cases=sum(counts.values()),
             brake=brake,
             braked=braked,
+        )
+
+    @routes.get("/tasks", include_in_schema=False, dependencies=[scope("tasks:read")])
+    async def tasks(
+        request: Request,
+        window: PageWindow,
+        state: Literal["open", "done"] = "open",
+    ) -> HTMLResponse:
+        view = page.view_of(request)
+        company = view.require_company()
+        async with context.database.reading() as connection:
+            rows = await queries.tasks(connection, window, company=company.company, state=state, role=None, kind=None)
+            ahead = await queries.irreversible_ahead(
+                connection, company=company.company, on=_next_business_day(context, company.company)
+            )
+        listed = window.page(rows, key=lambda row: (row.task_id,), item=_task)
+        return PAGES.render(
+            request, "tasks.html", state=state, rows=listed.items, next_cursor=listed.next_cursor, ahead=ahead
         )
 
     @routes.post("/brake/release", include_in_schema=False, dependencies=[scope("brake:write")])
@@ -539,6 +635,18 @@ def _case(row: Any) -> CaseAnswer:
     )
 
 
+def _task(row: Any) -> TaskAnswer:
+    return TaskAnswer.model_validate(
+        {
+            **dict.fromkeys(("customer", "case_id", "step", "run", "reason")),
+            **row.state,
+            "completed_at": row.completed_at,
+            "disposition": row.disposition,
+            "completed_by": row.completed_by,
+        }
+    )
+
+
 def _listed(row: Any) -> dict[str, Any]:
     """A case as the list shows it."""
     return {
@@ -554,6 +662,12 @@ def _listed(row: Any) -> dict[str, Any]:
         "open": to_decimal(int(row.open), row.currency),
         "oldest": row.oldest_number,
     }
+
+
+def _next_business_day(context: Context[DunningSettings], company: str) -> date:
+    hour = context.settings.evaluation_hour
+    profile = Desk(context.companies, hour).profile(company)
+    return company_calendar(profile).add(evaluation_date(context.clock.now(), profile.zone, from_hour=hour), 1)
 
 
 def _day(text: str) -> date | None:

@@ -909,6 +909,18 @@ async def complete_task(tx: Transaction, task_id: UUID, *, disposition: str, by:
     )
 
 
+async def cancel_tasks(tx: Transaction, *, company: str, about: Sequence[str]) -> list[Any]:
+    """End those of the tasks that nobody has ended."""
+    rows = await tx.execute(
+        """
+        UPDATE task SET completed_at = :now, disposition = 'cancelled', completed_by = 'dunning'
+        WHERE company = :company AND about = ANY(CAST(:about AS text[])) AND completed_at IS NULL RETURNING state
+        """,
+        {"now": tx.now, "company": company, "about": list(about)},
+    )
+    return list(rows)
+
+
 async def save_answer(tx: Transaction, *, company: str, case_id: UUID, step: str, run: int, answer: str) -> bool:
     """Keep what became of a notice with the step runs it carries; False when there are none."""
     result = await tx.execute(

@@ -672,7 +672,7 @@ class _Evaluation:
         holds = rung.condition.holds(subject)
         last = plan.candidates[-1] if plan.candidates else None
         if last is not None and last.step == rung.step.id:
-            found = Found(tuple((name, getattr(subject, name)) for name in rung.asks))
+            found = Found(tuple((name, self._shown(name, getattr(subject, name))) for name in rung.asks))
             plan.candidates[-1] = last._replace(gates=(*last.gates, Gate("when", rung.step.id, found, holds)))
         return holds
 
@@ -1027,6 +1027,9 @@ class _Evaluation:
             return ()
         task = self._policy.end.task
         return (Asking(task.kind, task.role, task.due_business_days, Reason.END_REACHED, ended),)
+
+    def _shown(self, name: str, value: object) -> object:
+        return self._amount(value) if name.endswith("_amount") and isinstance(value, int) else value
 
     def _amount(self, minor: int) -> Minor:
         return Minor(minor, self._facts.currency)

@@ -362,6 +362,7 @@ class Application:
         if rung is None or closing.reason == Reason.OUTCOME_UNKNOWN:
             return
         if not closing.rises:
+            await self._cancel_tasks(rung.step, run, case)
             self._tell_skipped(
                 case,
                 rung.step,
@@ -384,6 +385,14 @@ class Application:
                 step=run.step,
                 run=run.number,
             )
+
+    async def _cancel_tasks(self, step: Step, run: Run, case: StoredCase) -> None:
+        """Nobody does any more what a run asked for that is over."""
+        kinds = ["approval", step.kind, *filter(None, (step.effect, step.task.kind if step.task is not None else None))]
+        about = [f"{kind}|{case.case_id}|{run.step}|{run.number}" for kind in kinds]
+        for row in await repository.cancel_tasks(self.tx, company=self.account.company, about=about):
+            told = {**row.state, "disposition": "cancelled", "by": "dunning", "completed_at": self.tx.now}
+            self.tx.publish(dunning.TaskCompleted.model_validate(told), sequence=2)
 
     async def _tell(self, decision: Decision, case: StoredCase) -> None:
         """What the debtor is to be told outside the ladder, and effects that are taken back, are people's tasks."""
