@@ -219,10 +219,13 @@ async def test_a_worker_that_dies_in_the_middle_leaves_nothing_and_the_next_does
     assert isinstance(decoded, Envelope)
     await service.at("01-11")
 
-    with pytest.raises(ConnectionError):
+    async def die() -> None:
         async with service.database.transaction() as tx:
             await follow_payments(service.desk, tx, [Event.of(decoded, offset=0)])
             raise ConnectionError("the worker dies before it commits")
+
+    with pytest.raises(ConnectionError):
+        await die()
     nothing = await service.rows("SELECT 1 FROM account")
     await service.deliver(record)
 

@@ -115,9 +115,12 @@ def test_what_is_no_notice_is_not_called_one(contact: dict[str, Any], told: str)
     assert sentence.startswith(f"2027-04-01: {told}")
 
 
+def _case() -> str:
+    return (Path(explanation.__file__).parent / "case.py").read_text(encoding="utf-8")
+
+
 def _gates_asked() -> set[str]:
-    source = (Path(explanation.__file__).parent / "case.py").read_text(encoding="utf-8")
-    return set(re.findall(r'Gate\(\s*"(\w+)"', source))
+    return set(re.findall(r'Gate\(\s*"(\w+)"', _case()))
 
 
 @pytest.mark.parametrize("language", ["es", "en"])
@@ -139,12 +142,9 @@ def test_a_condition_tells_what_it_asked_about_in_words() -> None:
     )
 
 
-@pytest.mark.parametrize("reason", sorted(Reason))
+@pytest.mark.parametrize("reason", sorted(reason for reason in Reason if f"Reason.{reason.name}" in _case()))
 @pytest.mark.parametrize("language", ["es", "en"])
 def test_every_reason_of_an_evaluation_is_a_sentence(reason: Reason, language: str) -> None:
-    source = (Path(explanation.__file__).parent / "case.py").read_text(encoding="utf-8")
-    if f"Reason.{reason.name}" not in source:
-        pytest.skip("dunning does not give it")
     decision = replace(_decision(), reasons=({"code": reason.value, "values": {}},))
 
     told = explain_all([decision], _style(language), receivable_ids=frozenset(), since=None)
