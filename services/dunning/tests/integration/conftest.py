@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -21,7 +23,7 @@ from cobranza.chassis.inbox import start_positions
 from cobranza.chassis.service import Context, Service
 from cobranza.chassis.streams.batch import BatchRunner, FetchedList
 from cobranza.chassis.timers import Scheduler
-from cobranza.contracts import envelope, identifiers, notifications, payments
+from cobranza.contracts import envelope, identifiers, invoicing, notifications, payments
 from cobranza.contracts.payloads import Payload
 from cobranza.dunning import gateways
 from cobranza.dunning.settings import DunningSettings
@@ -58,6 +60,10 @@ class Dunning:
     @property
     def desk(self) -> Desk:
         return Desk(self.context.companies, self.context.settings.evaluation_hour)
+
+    async def activate_file(self, name: str) -> None:
+        """Put a policy of the tests' data into force."""
+        await self.activate(str(Path(__file__).parents[1] / "data" / name))
 
     async def activate(self, preset: str = "friendly-b2b", company: str = "acme-mx") -> None:
         document, faults = gateways.parse(gateways.read_source(preset))
@@ -174,6 +180,20 @@ class Dunning:
                 by="Lucía",
             )
 
+    async def delivered(self, request: dict[str, Any], day: str) -> None:
+        at = {"delivered_at": f"2027-{day}T18:00:00Z", "delivered_on": f"2027-{day}"}
+        await self.tell(
+            notifications.NoticeDelivered.model_validate({**_notice(request), **at}), topic="cobranza.notifications"
+        )
+
+    async def customer(self, customer: str) -> None:
+        """A business customer of the standard segment."""
+        told = {
+            "company": "acme-mx", "customer": customer, "revision": 1, "name": "Uno", "country": "MX",
+            "language": "es-MX", "zone": "America/Mexico_City", "segment": "standard", "protected_party": "business",
+        }  # fmt: skip
+        await self.tell(invoicing.CustomerChanged.model_validate(told), topic="cobranza.customers")
+
     async def suppressed(self, request: dict[str, Any], day: str, reason: str = "no_address") -> None:
         await self.tell(
             notifications.NoticeSuppressed.model_validate(
@@ -279,12 +299,8 @@ def profile_changes() -> dict[str, Any]:
     return {}
 
 
-@pytest.fixture
-async def service(
-    fresh_database: Any, business_clock: BusinessClock, profile_changes: dict[str, Any]
-) -> AsyncIterator[Dunning]:
-    """The service on a fresh database, the clock at Monday 2027-01-04 noon UTC."""
-    urls = fresh_database("dunning", _migrate)
+def context_on(urls: Any, clock: BusinessClock, profile_changes: dict[str, Any]) -> Context[DunningSettings]:
+    """The service's context on a database; close its database after use."""
     settings = DunningSettings.model_validate(
         {
             "database_url": urls.app_url,
@@ -293,10 +309,35 @@ async def service(
             "companies_file": "unused",
         }
     )
-    database = Database(urls.app_url, service="dunning", clock=business_clock)
-    companies = Companies({"acme-mx": CompanyProfile.model_validate({**PROFILE, **profile_changes})})
-    context = Context(
-        service="dunning", settings=settings, database=database, clock=business_clock, companies=companies
+    return Context(
+        service="dunning",
+        settings=settings,
+        database=Database(urls.app_url, service="dunning", clock=clock),
+        clock=clock,
+        companies=Companies({"acme-mx": CompanyProfile.model_validate({**PROFILE, **profile_changes})}),
     )
+
+
+@pytest.fixture
+async def service(
+    fresh_database: Any, business_clock: BusinessClock, profile_changes: dict[str, Any]
+) -> AsyncIterator[Dunning]:
+    """The service on a fresh database, the clock at Monday 2027-01-04 noon UTC."""
+    context = context_on(fresh_database("dunning", _migrate), business_clock, profile_changes)
     yield Dunning(context, business_clock, _service())
-    await database.close()
+    await context.database.close()
+
+
+@pytest.fixture
+def services(fresh_database: Any, business_clock: BusinessClock) -> Callable[..., AbstractAsyncContextManager[Dunning]]:
+    """Makes the service on a database of its own, as often as asked; for tests that run their own loops."""
+
+    @asynccontextmanager
+    async def made(**profile_changes: Any) -> AsyncIterator[Dunning]:
+        context = context_on(fresh_database("dunning", _migrate), business_clock, profile_changes)
+        try:
+            yield Dunning(context, business_clock, _service())
+        finally:
+            await context.database.close()
+
+    return made

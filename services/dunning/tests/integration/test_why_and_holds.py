@@ -497,3 +497,32 @@ async def test_a_task_is_ended_over_http(service: Any, client: httpx.AsyncClient
     assert answers[0].json()["disposition"] == "right_party_promise"
     [item] = await service.rows("SELECT level_step FROM receivable")
     assert item.level_step == "llamada"
+
+
+async def test_the_command_records_what_a_person_tells_and_says_what_is_wrong(service: Any, command: Any) -> None:
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"))
+    receivable = str(service.receivable("A-1", "01-11").receivable_id)
+    # The command's clock is the real one: a dispute is the form that names no day.
+    body = {
+        "company": "acme-mx", "customer": "C-1", "receivable_id": receivable, "kind": "price",
+        "amount": {"amount": "100.00", "currency": "MXN"},
+    }  # fmt: skip
+    too_much = {**body, "amount": {"amount": "99999.00", "currency": "MXN"}}
+
+    opened = await _in_thread(command, "record", "dispute", "--data", json.dumps(body), "--by", "Lucía")
+    refused = await _in_thread(command, "record", "dispute", "--data", json.dumps(too_much))
+    faulty = await _in_thread(command, "record", "dispute", "--data", '{"company": "acme-mx", "kind": 1}')
+    unknown = await _in_thread(command, "record", "marriage", "--data", "{}")
+    nothing = await _in_thread(
+        command, "record", "resolve-dispute", "--data", '{"company": "acme-mx", "outcome": "upheld"}'
+    )
+
+    assert (opened.exit_code, json.loads(opened.output)["amount"]["amount"]) == (0, "100.00")
+    assert (refused.exit_code, faulty.exit_code, unknown.exit_code, nothing.exit_code) == (4, 2, 2, 4)
+    assert "57900.00 MXN of A-1 is open" in refused.stderr
+    assert "--data: /customer: Field required" in faulty.stderr
+    assert "resolve-dispute" in unknown.stderr
+    assert "name its id" in nothing.stderr
+    [row] = await service.rows("SELECT kind, state, recorded_by FROM agreement")
+    assert tuple(row) == ("dispute", "open", "Lucía")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cobranza.contracts.reasons import FINAL_PERMIT_REFUSALS, TRANSIENT_PERMIT_REFUSALS, Reason
-from cobranza.dunning.domain.explanation import Explained, Style, explain_all
+from cobranza.dunning.domain import explanation
+from cobranza.dunning.domain.explanation import Explained, Style, explain_all, explain_gate
 
 DAY = date(2027, 4, 1)
 #: What notifications may answer beside the permit's refusals.
@@ -109,3 +113,40 @@ def test_what_is_no_notice_is_not_called_one(contact: dict[str, Any], told: str)
     [sentence, *_] = explain_all([_decision(contact=done)], _style("en"), receivable_ids=frozenset(), since=None)
 
     assert sentence.startswith(f"2027-04-01: {told}")
+
+
+def _case() -> str:
+    return (Path(explanation.__file__).parent / "case.py").read_text(encoding="utf-8")
+
+
+def _gates_asked() -> set[str]:
+    return set(re.findall(r'Gate\(\s*"(\w+)"', _case()))
+
+
+@pytest.mark.parametrize("language", ["es", "en"])
+@pytest.mark.parametrize("name", sorted(_gates_asked()))
+def test_every_gate_is_a_sentence(name: str, language: str) -> None:
+    told = explain_gate([name, "2027-01-14", "200.00 MXN", False], _style(language))
+
+    assert told.endswith(".")
+    assert told[0].isupper() or told[0].isdigit()
+    assert not told.lower().startswith(f"{name}: ")
+
+
+def test_a_condition_tells_what_it_asked_about_in_words() -> None:
+    found = "segment standard, case_amount 58000.00 MXN, acknowledged no, reachable -"
+
+    assert explain_gate(["when", "llamada-1", found, True], _style("es")) == (
+        "Condición del paso llamada-1: segmento standard, importe del caso 58000.00 MXN,"
+        " acuse de recibo no, localizable —."
+    )
+
+
+@pytest.mark.parametrize("reason", sorted(reason for reason in Reason if f"Reason.{reason.name}" in _case()))
+@pytest.mark.parametrize("language", ["es", "en"])
+def test_every_reason_of_an_evaluation_is_a_sentence(reason: Reason, language: str) -> None:
+    decision = replace(_decision(), reasons=({"code": reason.value, "values": {}},))
+
+    told = explain_all([decision], _style(language), receivable_ids=frozenset(), since=None)
+
+    assert reason.value.replace("_", " ").capitalize() + "." not in told

@@ -26,6 +26,7 @@ SERVICE: Final = Service(
     invariants=INVARIANTS,
     pages=(
         Link(label="Cases", href="/dunning/cases"),
+        Link(label="Tasks", href="/dunning/tasks"),
         Link(label="Why?", href="/dunning/why"),
     ),
 )

@@ -14,7 +14,7 @@ from cobranza.dunning.use_cases.following import follow_customers, follow_invoic
 
 def agents(context: Context[DunningSettings]) -> Sequence[Agent]:
     """One agent per topic."""
-    desk = Desk(context.companies, context.settings.evaluation_hour)
+    desk = Desk(context.companies, context.settings.evaluation_hour, context.settings.brake_floor)
     return (
         Agent("cobranza.payments", partial(follow_payments, desk)),
         Agent("cobranza.invoicing", partial(follow_invoicing, desk)),

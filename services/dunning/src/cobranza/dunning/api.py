@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel, Field
 
 from cobranza.chassis import http, page
+from cobranza.chassis.calendars import company_calendar
+from cobranza.chassis.clock import evaluation_date
 from cobranza.chassis.http import CurrentPrincipal, Problem, answer, scope
 from cobranza.chassis.idempotency import once
 from cobranza.chassis.pagination import Page, PageWindow
 from cobranza.chassis.service import Context
-from cobranza.contracts.dunning import HoldPlaced, HoldReleased, PaymentClaim, TaskCompleted
+from cobranza.contracts.dunning import (
+    CaseHandedOver,
+    CaseRecalled,
+    DisputeOpened,
+    DisputeResolved,
+    HoldPlaced,
+    HoldReleased,
+    PlanAgreed,
+    PlanEnded,
+    PromiseMade,
+    PromiseWithdrawn,
+    TaskCompleted,
+)
 from cobranza.contracts.money import Money, to_decimal
-from cobranza.contracts.payloads import Customer, Slug
+from cobranza.contracts.payloads import Slug
+from cobranza.contracts.reasons import Reason
 from cobranza.dunning import queries
 from cobranza.dunning.domain.errors import UnknownInvoiceError
 from cobranza.dunning.settings import DunningSettings
-from cobranza.dunning.use_cases import holds, policies, tasks
+from cobranza.dunning.use_cases import policies, recording
 from cobranza.dunning.use_cases.evaluation import Desk
 
 PAGES: Final = page.Pages("dunning", package="cobranza.dunning")
@@ -36,6 +51,7 @@ class DecisionsAnswer(BaseModel):
     since: date | None = Field(description="The date of the decision that still stood; absent: that very day.")
     decisions: list[dict[str, Any]]
     sentences: list[str]
+    gates: list[list[str]] = Field(description="Of each decision every condition in words, those not met first.")
 
 
 class CaseAnswer(BaseModel):
@@ -94,6 +110,37 @@ class CaseDetail(CaseAnswer):
     runs: list[RunAnswer]
 
 
+class TaskAnswer(BaseModel):
+    """Something a person is asked to do, or was."""
+
+    task_id: UUID
+    company: str
+    kind: str
+    role: str
+    customer: str | None
+    case_id: UUID | None
+    step: str | None
+    run: int | None
+    reason: str | None
+    receivable_ids: list[UUID]
+    created_on: date
+    due_on: date
+    completed_at: datetime | None
+    disposition: str | None
+    completed_by: str | None
+
+
+class AheadAnswer(BaseModel):
+    """An effect that cannot be taken back from a debtor and comes to its day."""
+
+    customer: str
+    currency: str
+    invoice: str
+    step: str
+    effect: str
+    on_date: date
+
+
 class PolicyAnswer(BaseModel):
     """A policy version."""
 
@@ -126,46 +173,12 @@ class PolicyReport(BaseModel):
     not_checked: list[str] = Field(description="Codes for which there was nothing to compare with.")
 
 
-class HoldRequest(http.Request):
-    """Suspend contact."""
-
-    company: str
-    customer: Customer
-    scope: Literal["receivable", "case", "customer"]
-    case_id: UUID | None = Field(default=None, description="For the scope case.")
-    receivable_ids: list[UUID] = Field(default=[], max_length=1000, description="For the scope receivable.")
-    reason: Slug = Field(
-        description="customer_request, internal, payment_claim, data_quality, bereavement, insolvency, legal_claim"
-    )
-    until_on: date | None = Field(default=None, description="Last day, inclusive.")
-    claim: PaymentClaim | None = Field(
-        default=None, description="For payment_claim: what was paid; it is looked for in unapplied money."
-    )
-
-
-class TaskResult(http.Request):
-    """How a task ended."""
-
-    company: str
-    disposition: Slug = Field(
-        description="done, approved, refused, or what a call came to: right_party_…, no_answer, voicemail …"
-    )
-    receptivity: int | None = Field(default=None, ge=1, le=5, description="Of a call that reached the right person.")
-
-
-class ReleaseRequest(http.Request):
-    """End a hold."""
-
-    company: str
-    reason: Slug
-
-
 def router(context: Context[DunningSettings]) -> APIRouter:
     """The routes under `/dunning`."""
     routes = APIRouter()
     _add_decisions(routes, context)
     _add_cases(routes, context)
-    _add_holds(routes, context)
+    _add_recording(routes, context)
     _add_tasks(routes, context)
     _add_pages(routes, context)
     return routes
@@ -190,8 +203,13 @@ def _add_decisions(routes: APIRouter, context: Context[DunningSettings]) -> None
         async with context.database.reading() as connection:
             found = await queries.why(connection, company=company, invoice=invoice, on=on)
         profile = context.companies.get(company)
+        country = profile.country if profile else None
+        gates = [
+            [told.sentence for told in sorted(of_decision, key=lambda told: told.ok)]
+            for of_decision in found.gates(lang, country)
+        ]
         return DecisionsAnswer.model_validate(
-            {**found.as_values(), "sentences": found.sentences(lang, profile.country if profile else None)}
+            {**found.as_values(), "sentences": found.sentences(lang, country), "gates": gates}
         )
 
     @routes.post(
@@ -289,8 +307,21 @@ def _add_cases(routes: APIRouter, context: Context[DunningSettings]) -> None:
         return answer(detail)
 
 
-def _add_holds(routes: APIRouter, context: Context[DunningSettings]) -> None:
-    desk = Desk(context.companies, context.settings.evaluation_hour)
+def _add_recording(routes: APIRouter, context: Context[DunningSettings]) -> None:
+    """What a person tells: a new hold, promise, plan or dispute, or what became of one."""
+    desk = Desk(context.companies, context.settings.evaluation_hour, context.settings.brake_floor)
+
+    async def recorded(
+        request: Request, told: recording.Told, principal: http.Principal, about: UUID | None = None
+    ) -> Response:
+        principal.require_company(told.company)
+        async with context.database.transaction() as tx:
+
+            async def run() -> Response:
+                made = await recording.record(desk, tx, told, about=about, by=principal.name)
+                return answer(made, status=201 if about is None else 200)
+
+            return await once(tx, request=request, company=told.company, run=run)
 
     @routes.post(
         "/v1/holds",
@@ -301,27 +332,8 @@ def _add_holds(routes: APIRouter, context: Context[DunningSettings]) -> None:
         response_model=HoldPlaced,
         summary="Suspend contact with a customer, a case or some receivables; needs an Idempotency-Key.",
     )
-    async def place_hold(request: Request, body: HoldRequest, principal: CurrentPrincipal) -> Response:
-        principal.require_company(body.company)
-        async with context.database.transaction() as tx:
-
-            async def run() -> Response:
-                placed = await holds.place_hold(
-                    desk,
-                    tx,
-                    company=body.company,
-                    customer=body.customer,
-                    scope=body.scope,
-                    case_id=body.case_id,
-                    receivable_ids=body.receivable_ids,
-                    reason=body.reason,
-                    until_on=body.until_on,
-                    by=principal.name,
-                    claim=body.claim,
-                )
-                return answer(placed, status=201)
-
-            return await once(tx, request=request, company=body.company, run=run)
+    async def place_hold(request: Request, body: recording.HoldRequest, principal: CurrentPrincipal) -> Response:
+        return await recorded(request, body, principal)
 
     @routes.post(
         "/v1/holds/{hold_id}/release",
@@ -332,23 +344,9 @@ def _add_holds(routes: APIRouter, context: Context[DunningSettings]) -> None:
         summary="End a hold; needs an Idempotency-Key.",
     )
     async def release_hold(
-        request: Request, hold_id: UUID, body: ReleaseRequest, principal: CurrentPrincipal
+        request: Request, hold_id: UUID, body: recording.ReleaseRequest, principal: CurrentPrincipal
     ) -> Response:
-        principal.require_company(body.company)
-        async with context.database.transaction() as tx:
-
-            async def run() -> Response:
-                return answer(
-                    await holds.release_hold(
-                        desk, tx, company=body.company, hold_id=hold_id, reason=body.reason, by=principal.name
-                    )
-                )
-
-            return await once(tx, request=request, company=body.company, run=run)
-
-
-def _add_tasks(routes: APIRouter, context: Context[DunningSettings]) -> None:
-    desk = Desk(context.companies, context.settings.evaluation_hour)
+        return await recorded(request, body, principal, hold_id)
 
     @routes.post(
         "/v1/tasks/{task_id}/complete",
@@ -358,27 +356,177 @@ def _add_tasks(routes: APIRouter, context: Context[DunningSettings]) -> None:
         response_model=TaskCompleted,
         summary="End a task: approve, refuse, or say what a call or an effect came to; needs an Idempotency-Key.",
     )
-    async def complete_task(request: Request, task_id: UUID, body: TaskResult, principal: CurrentPrincipal) -> Response:
-        principal.require_company(body.company)
-        async with context.database.transaction() as tx:
+    async def complete_task(
+        request: Request, task_id: UUID, body: recording.TaskResult, principal: CurrentPrincipal
+    ) -> Response:
+        return await recorded(request, body, principal, task_id)
 
-            async def run() -> Response:
-                return answer(
-                    await tasks.complete_task(
-                        desk,
-                        tx,
-                        company=body.company,
-                        task_id=task_id,
-                        disposition=body.disposition,
-                        receptivity=body.receptivity,
-                        by=principal.name,
-                    )
-                )
+    @routes.post(
+        "/v1/promises",
+        operation_id="make_promise",
+        tags=["agreements"],
+        dependencies=[scope("agreements:write")],
+        status_code=201,
+        response_model=PromiseMade,
+        summary="Keep a promise to pay: it is not asked for until its limit, then judged; needs an Idempotency-Key.",
+    )
+    async def make_promise(request: Request, body: recording.PromiseRequest, principal: CurrentPrincipal) -> Response:
+        return await recorded(request, body, principal)
 
-            return await once(tx, request=request, company=body.company, run=run)
+    @routes.post(
+        "/v1/promises/{promise_id}/withdraw",
+        operation_id="withdraw_promise",
+        tags=["agreements"],
+        dependencies=[scope("agreements:write")],
+        response_model=PromiseWithdrawn,
+        summary="Cancel a promise; needs an Idempotency-Key.",
+    )
+    async def withdraw_promise(
+        request: Request, promise_id: UUID, body: recording.PromiseWithdrawal, principal: CurrentPrincipal
+    ) -> Response:
+        return await recorded(request, body, principal, promise_id)
+
+    @routes.post(
+        "/v1/plans",
+        operation_id="agree_plan",
+        tags=["agreements"],
+        dependencies=[scope("agreements:write")],
+        status_code=201,
+        response_model=PlanAgreed,
+        summary="Keep a payment plan; each instalment is a promise; needs an Idempotency-Key.",
+    )
+    async def agree_plan(request: Request, body: recording.PlanRequest, principal: CurrentPrincipal) -> Response:
+        return await recorded(request, body, principal)
+
+    @routes.post(
+        "/v1/plans/{plan_id}/cancel",
+        operation_id="cancel_plan",
+        tags=["agreements"],
+        dependencies=[scope("agreements:write")],
+        response_model=PlanEnded,
+        summary="Cancel a plan; needs an Idempotency-Key.",
+    )
+    async def cancel_plan(
+        request: Request, plan_id: UUID, body: recording.PlanCancellation, principal: CurrentPrincipal
+    ) -> Response:
+        return await recorded(request, body, principal, plan_id)
+
+    @routes.post(
+        "/v1/disputes",
+        operation_id="open_dispute",
+        tags=["agreements"],
+        dependencies=[scope("agreements:write")],
+        status_code=201,
+        response_model=DisputeOpened,
+        summary="Keep that an amount is disputed: it is not asked for until that is decided; needs an Idempotency-Key.",
+    )
+    async def open_dispute(request: Request, body: recording.DisputeRequest, principal: CurrentPrincipal) -> Response:
+        return await recorded(request, body, principal)
+
+    @routes.post(
+        "/v1/disputes/{dispute_id}/resolve",
+        operation_id="resolve_dispute",
+        tags=["agreements"],
+        dependencies=[scope("agreements:write")],
+        response_model=DisputeResolved,
+        summary="Decide a dispute; needs an Idempotency-Key.",
+    )
+    async def resolve_dispute(
+        request: Request, dispute_id: UUID, body: recording.DisputeResolution, principal: CurrentPrincipal
+    ) -> Response:
+        return await recorded(request, body, principal, dispute_id)
+
+    @routes.post(
+        "/v1/brake/release",
+        operation_id="release_brake",
+        tags=["brake"],
+        dependencies=[scope("brake:write")],
+        status_code=201,
+        response_model=recording.BrakeReleased,
+        summary="Let the notices leave that wait for being more than usual; needs an Idempotency-Key.",
+    )
+    async def release_brake(request: Request, body: recording.BrakeRelease, principal: CurrentPrincipal) -> Response:
+        return await recorded(request, body, principal)
+
+    @routes.post(
+        "/v1/cases/{case_id}/hand-over",
+        operation_id="hand_over_case",
+        tags=["cases"],
+        dependencies=[scope("agreements:write")],
+        response_model=CaseHandedOver,
+        summary="An agency or a lawyer collects from now on; needs an Idempotency-Key.",
+    )
+    async def hand_over_case(
+        request: Request, case_id: UUID, body: recording.HandOverRequest, principal: CurrentPrincipal
+    ) -> Response:
+        return await recorded(request, body, principal, case_id)
+
+    @routes.post(
+        "/v1/cases/{case_id}/recall",
+        operation_id="recall_case",
+        tags=["cases"],
+        dependencies=[scope("agreements:write")],
+        response_model=CaseRecalled,
+        summary="A case that was handed over comes back; needs an Idempotency-Key.",
+    )
+    async def recall_case(
+        request: Request, case_id: UUID, body: recording.RecallRequest, principal: CurrentPrincipal
+    ) -> Response:
+        return await recorded(request, body, principal, case_id)
+
+    @routes.post(
+        "/v1/cases/{case_id}/evidence",
+        operation_id="keep_evidence",
+        tags=["cases"],
+        dependencies=[scope("agreements:write")],
+        response_model=recording.Evidence,
+        summary="Note which documents are at hand for a hand-over; needs an Idempotency-Key.",
+    )
+    async def keep_evidence(
+        request: Request, case_id: UUID, body: recording.EvidenceRequest, principal: CurrentPrincipal
+    ) -> Response:
+        return await recorded(request, body, principal, case_id)
+
+
+def _add_tasks(routes: APIRouter, context: Context[DunningSettings]) -> None:
+    @routes.get(
+        "/v1/tasks",
+        operation_id="list_tasks",
+        tags=["tasks"],
+        dependencies=[scope("tasks:read")],
+        summary="Tasks of a company, the last asked for first.",
+    )
+    async def list_tasks(
+        window: PageWindow,
+        principal: CurrentPrincipal,
+        company: str,
+        state: Literal["open", "done"] = "open",
+        role: Slug | None = None,
+        kind: Slug | None = None,
+    ) -> Page[TaskAnswer]:
+        principal.require_company(company)
+        async with context.database.reading() as connection:
+            rows = await queries.tasks(connection, window, company=company, state=state, role=role, kind=kind)
+        return window.page(rows, key=lambda row: (row.task_id,), item=_task)
+
+    @routes.get(
+        "/v1/irreversible",
+        operation_id="list_irreversible",
+        tags=["tasks"],
+        dependencies=[scope("tasks:read")],
+        summary="Effects that cannot be taken back and come to their day by the next business day; at most 500.",
+    )
+    async def list_irreversible(principal: CurrentPrincipal, company: str) -> list[AheadAnswer]:
+        principal.require_company(company)
+        on = _next_business_day(context, company)
+        async with context.database.reading() as connection:
+            rows = await queries.irreversible_ahead(connection, company=company, on=on)
+        return [AheadAnswer.model_validate(row, from_attributes=True) for row in rows]
 
 
 def _add_pages(routes: APIRouter, context: Context[DunningSettings]) -> None:
+    desk = Desk(context.companies, context.settings.evaluation_hour, context.settings.brake_floor)
+
     @routes.get("/why", include_in_schema=False, dependencies=[scope("decisions:read")])
     async def why(request: Request, invoice: Annotated[str, Query(max_length=200)] = "", on: str = "") -> HTMLResponse:
         view = page.view_of(request)
@@ -405,6 +553,7 @@ def _add_pages(routes: APIRouter, context: Context[DunningSettings]) -> None:
             is_unknown=is_unknown,
             found=found,
             sentences=found.sentences(view.language, company.country) if found is not None else [],
+            gates=found.gates(view.language, company.country) if found is not None else [],
         )
 
     @routes.get("/cases", include_in_schema=False, dependencies=[scope("cases:read")])
@@ -420,6 +569,10 @@ def _add_pages(routes: APIRouter, context: Context[DunningSettings]) -> None:
                 connection, window, company=company.company, customer=q.strip() or None, state=state or None
             )
             counts = await queries.cases_by_state(connection, company=company.company)
+            brake = (await queries.brakes(connection)).get(company.company)
+            braked = (
+                await queries.waiting_for(connection, company=company.company, reason=Reason.BRAKED) if brake else 0
+            )
         listed = window.page(rows, key=lambda row: (row.opened_on, row.case_id), item=_listed)
         return PAGES.render(
             request,
@@ -429,7 +582,34 @@ def _add_pages(routes: APIRouter, context: Context[DunningSettings]) -> None:
             rows=listed.items,
             next_cursor=listed.next_cursor,
             open_cases=sum(counts.values()),
+            brake=brake,
+            braked=braked,
         )
+
+    @routes.get("/tasks", include_in_schema=False, dependencies=[scope("tasks:read")])
+    async def tasks(
+        request: Request,
+        window: PageWindow,
+        state: Literal["open", "done"] = "open",
+    ) -> HTMLResponse:
+        view = page.view_of(request)
+        company = view.require_company()
+        async with context.database.reading() as connection:
+            rows = await queries.tasks(connection, window, company=company.company, state=state, role=None, kind=None)
+            ahead = await queries.irreversible_ahead(
+                connection, company=company.company, on=_next_business_day(context, company.company)
+            )
+        listed = window.page(rows, key=lambda row: (row.task_id,), item=_task)
+        return PAGES.render(
+            request, "tasks.html", state=state, rows=listed.items, next_cursor=listed.next_cursor, ahead=ahead
+        )
+
+    @routes.post("/brake/release", include_in_schema=False, dependencies=[scope("brake:write")])
+    async def release_brake(request: Request, principal: CurrentPrincipal) -> Response:
+        company = page.view_of(request).require_company().company
+        async with context.database.transaction() as tx:
+            await recording.record(desk, tx, recording.BrakeRelease(company=company), by=principal.name)
+        return RedirectResponse(f"/dunning/cases?company={company}", status_code=303)
 
 
 def _case(row: Any) -> CaseAnswer:
@@ -455,6 +635,18 @@ def _case(row: Any) -> CaseAnswer:
     )
 
 
+def _task(row: Any) -> TaskAnswer:
+    return TaskAnswer.model_validate(
+        {
+            **dict.fromkeys(("customer", "case_id", "step", "run", "reason")),
+            **row.state,
+            "completed_at": row.completed_at,
+            "disposition": row.disposition,
+            "completed_by": row.completed_by,
+        }
+    )
+
+
 def _listed(row: Any) -> dict[str, Any]:
     """A case as the list shows it."""
     return {
@@ -470,6 +662,12 @@ def _listed(row: Any) -> dict[str, Any]:
         "open": to_decimal(int(row.open), row.currency),
         "oldest": row.oldest_number,
     }
+
+
+def _next_business_day(context: Context[DunningSettings], company: str) -> date:
+    hour = context.settings.evaluation_hour
+    profile = Desk(context.companies, hour).profile(company)
+    return company_calendar(profile).add(evaluation_date(context.clock.now(), profile.zone, from_hour=hour), 1)
 
 
 def _day(text: str) -> date | None:

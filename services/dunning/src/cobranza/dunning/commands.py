@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
 
 import typer
+from pydantic import ValidationError
 from rich.table import Table as Listing
 
 from cobranza.chassis import cli
@@ -22,7 +24,7 @@ from cobranza.dunning.domain.document import Table
 from cobranza.dunning.domain.errors import DunningError
 from cobranza.dunning.domain.policy_file import Report
 from cobranza.dunning.settings import DunningSettings
-from cobranza.dunning.use_cases import migration, policies, simulation
+from cobranza.dunning.use_cases import migration, policies, recording, simulation
 from cobranza.dunning.use_cases.evaluation import Desk
 
 Result = TypeVar("Result")
@@ -252,6 +254,33 @@ def why(
         sys.stdout.write(sentence + "\n")
 
 
+@commands.command()
+def record(
+    form: Annotated[str, typer.Argument(help=f"What is told: {', '.join(recording.FORMS)}.")],
+    data: Annotated[str, typer.Option("--data", help="The body that the HTTP call takes, as JSON; - reads it.")],
+    about: Annotated[
+        UUID | None, typer.Option("--about", help="The hold, task, promise, plan, dispute or case it is about.")
+    ] = None,
+    by: Annotated[str, typer.Option("--by", help="Who tells it.")] = "operator",
+) -> None:
+    """Tell dunning of a hold, promise, plan, dispute, hand-over or a task's end; prints the event that follows."""
+    kind = recording.FORMS.get(form)
+    if kind is None:
+        cli.fail(f"no form {form!r}; there are {', '.join(recording.FORMS)}", cli.USAGE)
+    try:
+        told = kind.model_validate_json(sys.stdin.read() if data == "-" else data)
+    except ValidationError as error:
+        for fault in error.errors():
+            sys.stderr.write(f"--data: /{'/'.join(map(str, fault['loc']))}: {fault['msg']}\n")
+        raise typer.Exit(cli.USAGE) from None
+
+    async def act(desk: Desk, database: Database) -> str:
+        async with database.transaction() as tx:
+            return (await recording.record(desk, tx, told, about=about, by=by)).model_dump_json()
+
+    sys.stdout.write(_with_database(act) + "\n")
+
+
 def _pair(text: str) -> tuple[str, str]:
     old, separator, new = text.partition("=")
     if not (old and separator and new):
@@ -290,7 +319,8 @@ def _with_database(act: Callable[[Desk, Database], Awaitable[Result]]) -> Result
             notifies=True,
         )
         try:
-            return await act(Desk(Companies.read(settings.companies_file), settings.evaluation_hour), database)
+            companies = Companies.read(settings.companies_file)
+            return await act(Desk(companies, settings.evaluation_hour, settings.brake_floor), database)
         finally:
             await database.close()
 

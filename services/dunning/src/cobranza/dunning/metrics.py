@@ -23,10 +23,16 @@ CATALOGUE: Final = Catalogue(
             kind="counter",
             meaning="Accounts with open items that the sweep found without a timer; 0 in a healthy system.",
         ),
+        Metric(
+            name="brakes_tripped",
+            kind="gauge",
+            meaning="Companies whose notices wait because they are more than usual; a person releases them.",
+        ),
     )
 )
 _DECISIONS: Final = CATALOGUE.counter("dunning_decisions_total")
 _CASES: Final = CATALOGUE.gauge("cases")
+_BRAKES: Final = CATALOGUE.gauge("brakes_tripped")
 _REARMED: Final = CATALOGUE.counter("cases_rearmed_total")
 
 
@@ -44,3 +50,8 @@ def gauge_cases(counts: Mapping[str, int]) -> None:
 def count_rearmed(accounts: int) -> None:
     """Count what the sweep found."""
     _REARMED.inc(accounts)
+
+
+def gauge_brakes(companies: int) -> None:
+    """Show how many companies' notices wait for a person."""
+    _BRAKES.set(companies)

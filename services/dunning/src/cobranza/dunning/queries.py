@@ -5,23 +5,52 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Text, func, or_, select, true
+from sqlalchemy import ColumnElement, Text, func, or_, select, text, true
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cobranza.chassis.page import formats
 from cobranza.chassis.pagination import Keyset, Window
 from cobranza.dunning.domain.errors import UnknownInvoiceError
-from cobranza.dunning.domain.explanation import Explained, Language, Style, explain_all
-from cobranza.dunning.tables import account, collection_case, decision, policy_version, receivable, step_run
+from cobranza.dunning.domain.explanation import Explained, Language, Style, explain_all, explain_gate
+from cobranza.dunning.domain.policy import IRREVERSIBLE
+from cobranza.dunning.tables import (
+    account,
+    collection_case,
+    decision,
+    notice_day,
+    policy_version,
+    receivable,
+    step_run,
+    task,
+)
 
 _PLAIN = TypeAdapter(dict[str, Any])
 
+BY_TASK = Keyset((task.c.task_id, "desc"))
 BY_OPENING = Keyset((collection_case.c.opened_on, "desc"), (collection_case.c.case_id, "asc"))
+
+
+class Told(NamedTuple):
+    """A gate in words; invoice and step are absent for one of the whole case."""
+
+    invoice: str | None
+    step: str | None
+    sentence: str
+    ok: bool
+
+
+def _style(language: Language, country: str | None) -> Style:
+    locale = formats.locale_for(language, country)
+    return Style(
+        language=language,
+        day=lambda on: formats.day(on, locale=locale),
+        money=lambda amount: formats.money(amount, locale=locale),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +69,28 @@ class Answer:
 
     def sentences(self, language: Language, country: str | None) -> list[str]:
         """The answer in words, amounts and dates as the country writes them."""
-        locale = formats.locale_for(language, country)
-        style = Style(
-            language=language,
-            day=lambda on: formats.day(on, locale=locale),
-            money=lambda amount: formats.money(amount, locale=locale),
-        )
         return explain_all(
             [self._explained(row) for row in self.decisions],
-            style,
+            _style(language, country),
             receivable_ids=frozenset(map(str, self.receivable_ids)),
             since=self.since,
         )
+
+    def gates(self, language: Language, country: str | None) -> list[list[Told]]:
+        """Of each decision every gate in words, of the whole case and of each step that an item could take."""
+        style = _style(language, country)
+        return [
+            [
+                *(Told(None, None, explain_gate(gate, style), gate[3]) for gate in row.reasoning["gates"]),
+                *(
+                    Told(item["number"], candidate["step"], explain_gate(gate, style), gate[3])
+                    for item in row.reasoning["items"]
+                    for candidate in item["candidates"]
+                    for gate in candidate["gates"]
+                ),
+            ]
+            for row in self.decisions
+        ]
 
     def as_values(self) -> dict[str, Any]:
         """The answer for programs: the records as they are kept, with the step runs they requested."""
@@ -192,6 +231,68 @@ async def cases_by_state(connection: AsyncConnection, *, company: str | None = N
         query = query.where(collection_case.c.company == company)
     rows = await connection.execute(query)
     return {row[0]: row[1] for row in rows}
+
+
+async def brakes(connection: AsyncConnection) -> dict[str, Any]:
+    """The last day on which the brake of each company was tripped that nobody has released."""
+    rows = await connection.execute(
+        select(notice_day)
+        .where(notice_day.c.braked_at.is_not(None), notice_day.c.released_by.is_(None))
+        .order_by(notice_day.c.on_date)
+    )
+    return {row.company: row for row in rows}
+
+
+async def waiting_for(connection: AsyncConnection, *, company: str, reason: str) -> int:
+    """How many accounts of a company wait for a reason."""
+    result = await connection.execute(
+        select(func.count()).where(account.c.company == company, account.c.reason == reason)
+    )
+    return int(result.scalar_one())
+
+
+async def tasks(
+    connection: AsyncConnection,
+    window: Window,
+    *,
+    company: str,
+    state: Literal["open", "done"],
+    role: str | None,
+    kind: str | None,
+) -> list[Any]:
+    """Tasks of a company, the last asked for first, one more than the page."""
+    is_open = task.c.completed_at.is_(None)
+    query = select(task).where(task.c.company == company, is_open if state == "open" else ~is_open)
+    for name, wanted in (("role", role), ("kind", kind)):
+        if wanted is not None:
+            query = query.where(task.c.state[name].astext == wanted)
+    return list(await connection.execute(BY_TASK.apply(query, after=window.after, limit=window.limit)))
+
+
+async def irreversible_ahead(connection: AsyncConnection, *, company: str, on: date) -> list[Any]:
+    """What cannot be taken back from a debtor and comes to its day, or waits for a person.
+
+    Of the accounts' standing decisions: steps with an irreversible effect whose day is at most `on`.
+    """
+    rows = await connection.execute(
+        text(
+            """
+            SELECT d.customer, d.currency, i->>'number' AS invoice, c->>'step' AS step, s->>'effect' AS effect,
+                CAST(c->>'on' AS date) AS on_date
+            FROM account a JOIN decision d ON d.decision_id = a.decision_id
+            JOIN collection_case k ON k.account_id = a.account_id AND k.closed_on IS NULL
+            CROSS JOIN jsonb_array_elements(d.reasoning->'items') i CROSS JOIN jsonb_array_elements(i->'candidates') c
+            JOIN policy_version p ON p.company = d.company AND p.policy = d.policy AND p.version = d.policy_version
+            CROSS JOIN jsonb_array_elements(p.document->'steps') s
+            WHERE a.company = :company AND s->>'id' = c->>'step'
+                AND s->>'effect' = ANY(CAST(:effects AS text[]))
+                AND CAST(c->>'on' AS date) <= :on
+            ORDER BY on_date, d.customer, invoice LIMIT 500
+            """
+        ),
+        {"company": company, "on": on, "effects": sorted(IRREVERSIBLE)},
+    )
+    return list(rows)
 
 
 def _cases() -> Any:

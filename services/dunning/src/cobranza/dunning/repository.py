@@ -13,7 +13,19 @@ from cobranza.chassis.database import Transaction
 from cobranza.chassis.ids import new_id
 from cobranza.contracts.invoicing import CustomerChanged
 from cobranza.contracts.payments import ReceivableChanged
-from cobranza.dunning.domain.facts import Correction, Issued, Item, PartPayment, Run
+from cobranza.contracts.reasons import Reason
+from cobranza.dunning.domain.facts import (
+    UNDER_WAY,
+    AccountFacts,
+    Correction,
+    EffectInForce,
+    Issued,
+    Item,
+    PartPayment,
+    Promise,
+    Run,
+    Stop,
+)
 
 #: One timer per account: its next evaluation.
 TIMER_KIND: Final = "case"
@@ -115,6 +127,13 @@ class StoredAccount:
     decision_digest: str | None
     contacts: tuple[date, ...]
     corrections: tuple[Correction, ...]
+    #: Of disputes, promises and plans; holds are kept apart.
+    stops: tuple[Stop, ...]
+    promises: tuple[Promise, ...]
+    effects: tuple[EffectInForce, ...]
+    handed_over: frozenset[UUID]
+    evidence: frozenset[str]
+    closed_tone: str | None
     case: StoredCase | None = None
     debtor: StoredCustomer | None = None
     items: list[StoredItem] = field(default_factory=list)
@@ -400,14 +419,24 @@ async def lock_accounts(
     rows = await tx.execute(
         """
         SELECT account_id, company, customer, currency, unapplied, last_contact_on, evaluated_on, next_check_on,
-            decision_id, decision_digest, contacts, corrections
+            decision_id, decision_digest, contacts, corrections, stops, promises, effects, handed_over, evidence, closed_tone
         FROM account WHERE account_id = ANY(CAST(:ids AS uuid[])) ORDER BY account_id FOR UPDATE
         """,
         wanted,
     )
     accounts = {
         row.account_id: StoredAccount(
-            *(*tuple(row)[:10], tuple(row.contacts), tuple(_correction(known) for known in row.corrections))
+            *(
+                *tuple(row)[:10],
+                tuple(row.contacts),
+                tuple(_correction(known) for known in row.corrections),
+                tuple(_stop(known) for known in row.stops),
+                tuple(_promise(known) for known in row.promises),
+                tuple(_effect(known) for known in row.effects),
+                frozenset(row.handed_over),
+                frozenset(row.evidence),
+                row.closed_tone,
+            )
         )
         for row in rows
     }
@@ -438,11 +467,21 @@ async def lock_accounts(
             account.case = StoredCase(*tuple(row)[9:])
             if row.has_runs:
                 running.add(row.case_id)
-    await _read_items(tx, wanted["ids"], sorted(named), accounts)
-    if held:
-        await _read_holds(tx, held, accounts)
+    of_runs: set[UUID] = set()
     if running:
         await _read_runs(tx, sorted(running), accounts)
+        # The outcome of a run may move receivables that were settled meanwhile.
+        of_runs = {
+            receivable_id
+            for account in accounts.values()
+            for case_id, runs in account.runs.items()
+            for run in runs
+            if run.state in UNDER_WAY or case_id in cases
+            for receivable_id in run.receivable_ids
+        }
+    await _read_items(tx, wanted["ids"], sorted(of_runs.union(named)), accounts)
+    if held:
+        await _read_holds(tx, held, accounts)
     return list(accounts.values())
 
 
@@ -488,10 +527,48 @@ def _correction(row: Sequence[Any]) -> Correction:
     return Correction(reason, UUID(receivable_id), date.fromisoformat(on))
 
 
+def _stop(row: Mapping[str, Any]) -> Stop:
+    return Stop(
+        Reason(row["reason"]),
+        row["kind"],
+        date.fromisoformat(row["from_on"]),
+        _day(row["until_on"]),
+        amounts=_amounts(row["amounts"]),
+        stop_id=UUID(row["stop_id"]),
+        deadline_on=_day(row["deadline_on"]),
+    )
+
+
+def _promise(row: Mapping[str, Any]) -> Promise:
+    return Promise(
+        UUID(row["promise_id"]),
+        date.fromisoformat(row["made_on"]),
+        date.fromisoformat(row["limit_on"]),
+        _amounts(row["amounts"]),
+        plan_id=None if row["plan_id"] is None else UUID(row["plan_id"]),
+        paid=tuple((date.fromisoformat(on), paid) for on, paid in row["paid"]),
+        verdict=row["verdict"],
+        judged_on=_day(row["judged_on"]),
+    )
+
+
+def _effect(row: Sequence[Any]) -> EffectInForce:
+    step, run, effect, receivable_ids = row
+    return EffectInForce(step, run, effect, frozenset(map(UUID, receivable_ids)))
+
+
+def _day(text: str | None) -> date | None:
+    return None if text is None else date.fromisoformat(text)
+
+
+def _amounts(row: Mapping[str, int]) -> dict[UUID, int]:
+    return {UUID(receivable_id): amount for receivable_id, amount in row.items()}
+
+
 async def _read_holds(tx: Transaction, held: Sequence[UUID], accounts: Mapping[UUID, StoredAccount]) -> None:
     rows = await tx.execute(
         """
-        SELECT a.account_id, h.reason, h.placed_on, coalesce(h.released_on - 1, h.until_on) AS until_on,
+        SELECT a.account_id, h.reason, h.placed_on, least(h.released_on - 1, h.until_on) AS until_on,
             CASE WHEN h.scope = 'receivable' THEN h.receivable_ids ELSE '{}' END AS receivable_ids
         FROM account a JOIN hold h ON h.company = a.company AND h.customer = a.customer
             AND (h.account_id IS NULL OR h.account_id = a.account_id)
@@ -588,18 +665,17 @@ async def control_verdicts(tx: Transaction, companies: Iterable[str]) -> dict[tu
     return {(row.company, row.currency): row.verdict for row in rows}
 
 
-async def previous_case(tx: Transaction, account_id: UUID) -> tuple[UUID, str | None] | None:
-    """The account's last closed case and the hardest tone it heard."""
-    row = (
-        await tx.execute(
-            """
-            SELECT case_id, heard_tone FROM collection_case WHERE account_id = :id AND closed_on IS NOT NULL
-            ORDER BY opened_on DESC, case_id DESC LIMIT 1
-            """,
-            {"id": account_id},
-        )
-    ).one_or_none()
-    return None if row is None else (row.case_id, row.heard_tone)
+async def previous_case(tx: Transaction, account_id: UUID) -> UUID | None:
+    """The account's last closed case."""
+    result = await tx.execute(
+        """
+        SELECT case_id FROM collection_case WHERE account_id = :id AND closed_on IS NOT NULL
+        ORDER BY opened_on DESC, case_id DESC LIMIT 1
+        """,
+        {"id": account_id},
+    )
+    found: UUID | None = result.scalar_one_or_none()
+    return found
 
 
 async def last_cause(tx: Transaction, account_id: UUID) -> str | None:
@@ -629,6 +705,7 @@ class Changes:
     repeated: list[UUID] = field(default_factory=list)
     answered: list[Mapping[str, object]] = field(default_factory=list)
     accounts: list[Mapping[str, object]] = field(default_factory=list)
+    agreed: list[Mapping[str, object]] = field(default_factory=list)
     items: list[tuple[str, Item, str | None]] = field(default_factory=list)
 
 
@@ -714,8 +791,57 @@ async def write(tx: Transaction, changes: Changes) -> None:
         """,
         {"rows": _json(changes.accounts)},
     )
+    if changes.agreed:
+        await tx.execute(
+            """
+            UPDATE account a SET stops = t.stops, promises = t.promises, effects = t.effects, handed_over = t.handed_over,
+                closed_tone = t.closed_tone
+            FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS t(account_id uuid, stops jsonb, promises jsonb, effects jsonb,
+                handed_over uuid[], closed_tone text)
+            WHERE a.account_id = t.account_id
+            """,
+            {"rows": _json(changes.agreed)},
+        )
     if changes.items:
         await _write_items(tx, changes.items)
+
+
+def agreed_row(account_id: UUID, facts: AccountFacts, closed_tone: str | None) -> dict[str, object]:
+    """What was agreed or disputed and what is in force, as an account keeps it."""
+    return {
+        "account_id": account_id,
+        "stops": [
+            {
+                "reason": stop.reason.value,
+                "kind": stop.kind,
+                "from_on": stop.from_on,
+                "until_on": stop.until_on,
+                "amounts": {str(receivable_id): amount for receivable_id, amount in stop.amounts.items()},
+                "stop_id": stop.stop_id,
+                "deadline_on": stop.deadline_on,
+            }
+            for stop in facts.stops
+            if stop.reason != Reason.ON_HOLD
+        ],
+        "promises": [
+            {
+                "promise_id": promise.promise_id,
+                "made_on": promise.made_on,
+                "limit_on": promise.limit_on,
+                "amounts": {str(receivable_id): amount for receivable_id, amount in promise.amounts.items()},
+                "plan_id": promise.plan_id,
+                "paid": promise.paid,
+                "verdict": promise.verdict,
+                "judged_on": promise.judged_on,
+            }
+            for promise in facts.promises
+        ],
+        "effects": [
+            [effect.step, effect.run, effect.effect, sorted(effect.receivable_ids)] for effect in facts.effects
+        ],
+        "handed_over": sorted(facts.handed_over),
+        "closed_tone": closed_tone,
+    }
 
 
 async def _write_items(tx: Transaction, items: Sequence[tuple[str, Item, str | None]]) -> None:
@@ -781,6 +907,18 @@ async def complete_task(tx: Transaction, task_id: UUID, *, disposition: str, by:
         "UPDATE task SET completed_at = :now, disposition = :disposition, completed_by = :by WHERE task_id = :id",
         {"now": tx.now, "disposition": disposition, "by": by, "id": task_id},
     )
+
+
+async def cancel_tasks(tx: Transaction, *, company: str, about: Sequence[str]) -> list[Any]:
+    """End those of the tasks that nobody has ended."""
+    rows = await tx.execute(
+        """
+        UPDATE task SET completed_at = :now, disposition = 'cancelled', completed_by = 'dunning'
+        WHERE company = :company AND about = ANY(CAST(:about AS text[])) AND completed_at IS NULL RETURNING state
+        """,
+        {"now": tx.now, "company": company, "about": list(about)},
+    )
+    return list(rows)
 
 
 async def save_answer(tx: Transaction, *, company: str, case_id: UUID, step: str, run: int, answer: str) -> bool:
@@ -942,3 +1080,227 @@ async def activate_policy(tx: Transaction, *, company: str, policy: str, version
 
 def _json(rows: Iterable[Mapping[str, object]]) -> str:
     return json.dumps(list(rows), default=str, ensure_ascii=False)
+
+
+# Promises, plans, disputes and hand-overs.
+
+
+async def add_agreement(
+    tx: Transaction,
+    *,
+    agreement_id: UUID,
+    company: str,
+    account_id: UUID,
+    kind: str,
+    told: str,
+    by: str,
+    approved_by: str | None = None,
+) -> None:
+    """Store a new promise, plan, dispute or hand-over as it is told."""
+    await tx.execute(
+        """
+        INSERT INTO agreement (agreement_id, company, account_id, kind, state, told, recorded_by, approved_by, version)
+        VALUES (:id, :company, :account_id, :kind, 'open', CAST(:told AS jsonb), :by, :approved_by, 1)
+        """,
+        {
+            "id": agreement_id,
+            "company": company,
+            "account_id": account_id,
+            "kind": kind,
+            "told": told,
+            "by": by,
+            "approved_by": approved_by,
+        },
+    )
+
+
+async def agreements(tx: Transaction, ids: Iterable[UUID]) -> dict[UUID, Any]:
+    """Agreements by id."""
+    rows = await tx.execute(
+        "SELECT * FROM agreement WHERE agreement_id = ANY(CAST(:ids AS uuid[]))", {"ids": sorted(ids)}
+    )
+    return {row.agreement_id: row for row in rows}
+
+
+async def agreement(tx: Transaction, *, company: str, agreement_id: UUID, kind: str) -> Any | None:
+    """An agreement; its account is locked before it is changed."""
+    result = await tx.execute(
+        "SELECT * FROM agreement WHERE agreement_id = :id AND company = :company AND kind = :kind",
+        {"id": agreement_id, "company": company, "kind": kind},
+    )
+    return result.one_or_none()
+
+
+async def change_agreement(tx: Transaction, agreement_id: UUID, *, state: str, told: str) -> int:
+    """Store what became of an agreement; returns its version."""
+    result = await tx.execute(
+        """
+        UPDATE agreement SET state = :state, told = told || CAST(:told AS jsonb), version = version + 1
+        WHERE agreement_id = :id RETURNING version
+        """,
+        {"id": agreement_id, "state": state, "told": told},
+    )
+    return int(result.scalar_one())
+
+
+async def open_hand_over(tx: Transaction, account_id: UUID) -> Any | None:
+    """The hand-over of an account that was not recalled."""
+    result = await tx.execute(
+        "SELECT * FROM agreement WHERE account_id = :id AND kind = 'hand_over' AND state = 'open'", {"id": account_id}
+    )
+    return result.one_or_none()
+
+
+async def accounts_promising(tx: Transaction, *, company: str, before: date) -> list[UUID]:
+    """Accounts of a company with a promise whose limit is over and that waits to be judged."""
+    rows = await tx.execute(
+        """
+        SELECT DISTINCT account_id FROM agreement WHERE company = :company AND kind = 'promise' AND state = 'open'
+            AND CAST(told->>'limit_on' AS date) < :before ORDER BY account_id
+        """,
+        {"company": company, "before": before},
+    )
+    return [row.account_id for row in rows]
+
+
+async def save_evidence(tx: Transaction, account_id: UUID, documents: Iterable[str]) -> None:
+    """Remember which documents are at hand for a hand-over."""
+    await tx.execute(
+        """
+        UPDATE account SET evidence = ARRAY(SELECT DISTINCT unnest(evidence || CAST(:documents AS text[])) ORDER BY 1)
+        WHERE account_id = :id
+        """,
+        {"id": account_id, "documents": sorted(documents)},
+    )
+
+
+# Receipts of nobody, and product lines.
+
+
+async def save_unknown_receipts(tx: Transaction, receipts: Sequence[Mapping[str, object]]) -> None:
+    """Keep receipts whose payer is not known."""
+    if receipts:
+        await tx.execute(
+            """
+            INSERT INTO unknown_receipt (company, payment_id, currency, amount)
+            SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS t(company text, payment_id uuid, currency text,
+                amount bigint) ON CONFLICT DO NOTHING
+            """,
+            {"rows": _json(receipts)},
+        )
+
+
+async def drop_unknown_receipts(tx: Transaction, found: Iterable[tuple[str, UUID]]) -> list[tuple[str, str]]:
+    """Forget receipts that were applied or given back; company and currency of those that were kept."""
+    keys = sorted(set(found))
+    if not keys:
+        return []
+    rows = await tx.execute(
+        """
+        DELETE FROM unknown_receipt u USING unnest(CAST(:companies AS text[]), CAST(:ids AS uuid[])) AS t(c, i)
+        WHERE u.company = t.c AND u.payment_id = t.i RETURNING u.company, u.currency
+        """,
+        {"companies": [key[0] for key in keys], "ids": [key[1] for key in keys]},
+    )
+    return [(row.company, row.currency) for row in rows]
+
+
+async def unknown_receipts(tx: Transaction, companies: Iterable[str]) -> dict[tuple[str, str], dict[UUID, int]]:
+    """Receipts of nobody, by company and currency."""
+    rows = await tx.execute(
+        "SELECT company, currency, payment_id, amount FROM unknown_receipt WHERE company = ANY(CAST(:companies AS text[]))",
+        {"companies": sorted(set(companies))},
+    )
+    found: dict[tuple[str, str], dict[UUID, int]] = {}
+    for row in rows:
+        found.setdefault((row.company, row.currency), {})[row.payment_id] = row.amount
+    return found
+
+
+async def save_product_lines(tx: Transaction, lines: Mapping[tuple[str, UUID], str]) -> None:
+    """Remember the product lines of invoices."""
+    if lines:
+        keys = sorted(lines)
+        await tx.execute(
+            """
+            INSERT INTO product_line (company, invoice_id, product_line)
+            SELECT * FROM unnest(CAST(:companies AS text[]), CAST(:ids AS uuid[]), CAST(:lines AS text[]))
+            ON CONFLICT (company, invoice_id) DO UPDATE SET product_line = excluded.product_line
+            """,
+            {
+                "companies": [key[0] for key in keys],
+                "ids": [key[1] for key in keys],
+                "lines": [lines[key] for key in keys],
+            },
+        )
+
+
+async def product_lines(tx: Transaction, invoices: Sequence[tuple[str, UUID]]) -> dict[UUID, str]:
+    """The product lines of those of the invoices that have one."""
+    if not invoices:
+        return {}
+    rows = await tx.execute(
+        """
+        SELECT p.invoice_id, p.product_line FROM product_line p
+        JOIN unnest(CAST(:companies AS text[]), CAST(:ids AS uuid[])) AS t(c, i) ON p.company = t.c AND p.invoice_id = t.i
+        """,
+        {"companies": [c for c, _ in invoices], "ids": [i for _, i in invoices]},
+    )
+    return {row.invoice_id: row.product_line for row in rows}
+
+
+async def next_case_version(tx: Transaction, case_id: UUID) -> int:
+    """Count one more event of a case; its account is locked."""
+    result = await tx.execute(
+        "UPDATE collection_case SET version = version + 1 WHERE case_id = :id RETURNING version", {"id": case_id}
+    )
+    return int(result.scalar_one())
+
+
+# The storm brake.
+
+
+async def notice_days(tx: Transaction, companies: Iterable[str]) -> list[Any]:
+    """Notices of companies by day, as far back as the usual is counted, and every day that waits for a release."""
+    rows = await tx.execute(
+        """
+        SELECT company, on_date, notices, braked_at, released_by FROM notice_day WHERE company = ANY(CAST(:companies AS text[]))
+            AND (on_date > CAST(:now AS date) - 30 OR (braked_at IS NOT NULL AND released_by IS NULL))
+        """,
+        {"companies": sorted(set(companies)), "now": tx.now.date()},
+    )
+    return list(rows)
+
+
+async def count_notices(tx: Transaction, *, company: str, on: date, more: int, trips: bool) -> None:
+    """Count the notices of a day; `trips`: others wait from now on."""
+    await tx.execute(
+        """
+        INSERT INTO notice_day (company, on_date, notices, braked_at)
+        VALUES (:company, :on, :more, CASE WHEN :trips THEN CAST(:now AS timestamptz) END)
+        ON CONFLICT (company, on_date) DO UPDATE SET notices = notice_day.notices + excluded.notices,
+            braked_at = coalesce(notice_day.braked_at, excluded.braked_at)
+        """,
+        {"company": company, "on": on, "more": more, "trips": trips, "now": tx.now},
+    )
+
+
+async def release_brake(tx: Transaction, *, company: str, on: date, by: str) -> list[date]:
+    """Let all notices of a day leave; the days on which the brake was tripped."""
+    rows = await tx.execute(
+        """
+        UPDATE notice_day SET released_by = :by
+        WHERE company = :company AND braked_at IS NOT NULL AND released_by IS NULL RETURNING on_date
+        """,
+        {"company": company, "by": by},
+    )
+    days = sorted(row.on_date for row in rows)
+    if days:
+        await tx.execute(
+            """
+            INSERT INTO notice_day (company, on_date, released_by) VALUES (:company, :on, :by)
+            ON CONFLICT (company, on_date) DO UPDATE SET released_by = excluded.released_by
+            """,
+            {"company": company, "on": on, "by": by},
+        )
+    return days

@@ -18,13 +18,13 @@ _GAUGE_SECONDS: Final = 30.0
 
 def timers(context: Context[DunningSettings]) -> Mapping[str, Handler]:
     """One timer per account: its next evaluation."""
-    desk = Desk(context.companies, context.settings.evaluation_hour)
+    desk = Desk(context.companies, context.settings.evaluation_hour, context.settings.brake_floor)
     return {TIMER_KIND: desk.check_account}
 
 
 def jobs(context: Context[DunningSettings]) -> Sequence[Job]:
     """The hourly sweep for what was forgotten, and the gauges read from the database."""
-    desk = Desk(context.companies, context.settings.evaluation_hour)
+    desk = Desk(context.companies, context.settings.evaluation_hour, context.settings.brake_floor)
 
     async def sweep() -> bool:
         return await desk.sweep(context.database)
@@ -32,6 +32,7 @@ def jobs(context: Context[DunningSettings]) -> Sequence[Job]:
     async def gauge() -> bool:
         async with context.database.reading() as connection:
             metrics.gauge_cases(await queries.cases_by_state(connection))
+            metrics.gauge_brakes(len(await queries.brakes(connection)))
         return False
 
     return (

@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 from cobranza.chassis import plumbing
 
 metadata = MetaData()
-_WAITING = text("reason IN ('no_policy', 'cash_stale', 'control_mismatch')")
+_WAITING = text("reason IN ('no_policy', 'cash_stale', 'control_mismatch', 'payer_unknown', 'braked')")
 _UNDER_WAY = text("state IN ('proposed', 'approved', 'requested', 'undelivered')")
 
 # One debtor of one company in one currency: what is evaluated, and the lock of everything below it.
@@ -39,6 +39,13 @@ account = Table(
     # Days of contacts that a limit may ask for, and what the debtor is to be told we were wrong about.
     Column("contacts", ARRAY(Date), nullable=False, server_default=text("'{}'")),
     Column("corrections", JSONB, nullable=False, server_default=text("'[]'")),
+    # What was agreed with the debtor or disputed, effects that can be taken back, what somebody else collects.
+    Column("stops", JSONB, nullable=False, server_default=text("'[]'")),
+    Column("promises", JSONB, nullable=False, server_default=text("'[]'")),
+    Column("effects", JSONB, nullable=False, server_default=text("'[]'")),
+    Column("handed_over", ARRAY(UUID), nullable=False, server_default=text("'{}'")),
+    Column("evidence", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("closed_tone", Text),
     # The last evaluation: what it found and when it must be made again.
     Column("evaluated_on", Date),
     Column("reason", Text),
@@ -202,6 +209,57 @@ hold = Table(
     Column("version", BigInteger, nullable=False),
     CheckConstraint("scope IN ('receivable', 'case', 'customer')", name="hold_scope"),
     Index("hold_of_customer", "company", "customer"),
+)
+
+# Promises, plans, disputes and hand-overs, each as it was last told.
+agreement = Table(
+    "agreement",
+    metadata,
+    Column("agreement_id", UUID, primary_key=True),
+    Column("company", Text, nullable=False),
+    Column("account_id", UUID, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("told", JSONB, nullable=False),
+    Column("recorded_by", Text, nullable=False),
+    Column("approved_by", Text),
+    Column("version", BigInteger, nullable=False),
+    CheckConstraint("kind IN ('promise', 'plan', 'dispute', 'hand_over')", name="agreement_kind"),
+    Index("agreement_of_account", "account_id"),
+    Index("agreement_open", "company", "kind", postgresql_where=text("state = 'open'")),
+)
+
+# Receipts whose payer nobody knows: they may be the money an effect is about.
+unknown_receipt = Table(
+    "unknown_receipt",
+    metadata,
+    Column("company", Text),
+    Column("payment_id", UUID),
+    Column("currency", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    PrimaryKeyConstraint("company", "payment_id"),
+)
+
+# The invoice may tell its product line before its receivables are heard of on the other topic.
+product_line = Table(
+    "product_line",
+    metadata,
+    Column("company", Text),
+    Column("invoice_id", UUID),
+    Column("product_line", Text, nullable=False),
+    PrimaryKeyConstraint("company", "invoice_id"),
+)
+
+# How many notices were requested on a day, and until which day a person let more leave.
+notice_day = Table(
+    "notice_day",
+    metadata,
+    Column("company", Text),
+    Column("on_date", Date),
+    Column("notices", Integer, nullable=False, server_default=text("0")),
+    Column("braked_at", DateTime(timezone=True)),
+    Column("released_by", Text),
+    PrimaryKeyConstraint("company", "on_date"),
 )
 
 task = Table(

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from cobranza.contracts import dunning, invoicing, notifications, payments
 from cobranza.contracts.payloads import Payload, Purpose
 from cobranza.contracts.reasons import Reason
+from cobranza.dunning.domain.agreements import ended_before, judged, paid_on
 from cobranza.dunning.domain.decision import Closing, Decision, Telling
 from cobranza.dunning.domain.facts import (
     UNDER_WAY,
@@ -27,6 +28,8 @@ from cobranza.dunning.domain.facts import (
     Issued,
     Item,
     PartPayment,
+    Promise,
+    PromiseVerdict,
     Run,
     Stop,
 )
@@ -46,6 +49,7 @@ _PAYMENTS_KEPT: Final = 10
 
 _NO_ITEMS: Final[Mapping[UUID, Item]] = MappingProxyType({})
 _NO_REPLACED: Final[Mapping[UUID, tuple[Item, ...]]] = MappingProxyType({})
+_NO_RECEIPTS: Final[Mapping[UUID, int]] = MappingProxyType({})
 _NO_LINES: Final[Mapping[UUID, str]] = MappingProxyType({})
 
 
@@ -57,14 +61,20 @@ class Account:
         settled: receivables with nothing open, as they were last open; a reversal finds its level here.
         replaced: receivables of invoices that gave way to another, by the other's id (D15).
         closed_tone: the hardest tone of the case before; a reversal is not softer.
+        closed_runs: of the case before; their outcome may still come.
+        receipts: amounts of receipts of the company whose payer is not known.
         product_lines: of invoices whose receivables are not known yet.
+        cancelled: invoices that are no more; a balance of theirs is told late.
     """
 
     facts: AccountFacts
     settled: Mapping[UUID, Item] = field(default_factory=lambda: _NO_ITEMS)
     replaced: Mapping[UUID, tuple[Item, ...]] = field(default_factory=lambda: _NO_REPLACED)
     closed_tone: str | None = None
+    closed_runs: tuple[Run, ...] = ()
+    receipts: Mapping[UUID, int] = field(default_factory=lambda: _NO_RECEIPTS)
     product_lines: Mapping[UUID, str] = field(default_factory=lambda: _NO_LINES)
+    cancelled: frozenset[UUID] = frozenset()
 
     def with_facts(self, **changes: object) -> Account:
         """The account with some facts changed."""
@@ -90,8 +100,15 @@ def follow(account: Account, told: Payload, ladder: Ladder | None) -> Account:
             return account.with_facts(cash=CashNeed(through_on))
         case payments.ControlTotalChecked():
             return account.with_facts(control=told.standing_now)
-        case payments.PaymentReceived(customer=None):
-            return account.with_facts(unidentified=account.facts.unidentified | {told.amount.minor})
+        case payments.PaymentReceived():
+            if told.customer is not None or told.amount.currency != account.facts.currency:
+                return account
+            return _with_receipts(account, {**account.receipts, told.payment_id: told.amount.minor})
+        case payments.PaymentAllocated() | payments.PaymentReversed() | payments.PaymentRefunded():
+            if told.payment_id not in account.receipts:
+                return account
+            # Whose money it is has been found, or it is gone.
+            return _with_receipts(account, {k: v for k, v in account.receipts.items() if k != told.payment_id})
         case invoicing.CustomerChanged():
             return _customer(account, told)
         case invoicing.InvoiceIssued() | invoicing.InvoiceChanged():
@@ -106,16 +123,22 @@ def follow(account: Account, told: Payload, ladder: Ladder | None) -> Account:
             return _notice(account, told, ladder)
         case notifications.NoticeSuppressed():
             return _notice(account, told, ladder)
+        case payments.LateChargeAssessed():
+            # Payments is the executor of fees and interest; this is its confirmation.
+            return answer_task(
+                account, ladder, step=told.step, run=told.run, disposition="confirmed", on=told.assessed_on
+            )
         case dunning.TaskCompleted(step=str(step), run=int(run)):
             # The day is the company's: a call late in the evening belongs to it.
             zone = UTC if ladder is None else ZoneInfo(ladder.policy.timezone)
             on = told.completed_at.astimezone(zone).date()
             return answer_task(account, ladder, step=step, run=run, disposition=told.disposition, on=on)
-        case payments.LateChargeAssessed():
-            # Payments carried the effect out; a notice that charges interest is answered by its own events.
-            return answer_task(account, ladder, step=told.step, run=told.run, disposition="done", on=told.assessed_on)
         case _:
             return _agreement(account, told)
+
+
+def _with_receipts(account: Account, receipts: Mapping[UUID, int]) -> Account:
+    return replace(account.with_facts(unidentified=frozenset(receipts.values())), receipts=receipts)
 
 
 def _agreement(account: Account, told: Payload) -> Account:
@@ -129,29 +152,53 @@ def _agreement(account: Account, told: Payload) -> Account:
             return _resumed(account, told.hold_id, told.released_on)
         case dunning.PromiseMade():
             amounts = {UUID(int=line.receivable_id.int): line.amount.minor for line in told.lines}
+            promise = Promise(told.promise_id, told.made_on, told.limit_on, amounts, told.plan_id)
+            others = tuple(known for known in account.facts.promises if known.promise_id != told.promise_id)
+            account = account.with_facts(promises=(*others, promise))
+            if told.plan_id is not None:
+                # What its plan stops already.
+                return account
             return _stopped(
                 account,
                 Stop(Reason.PROMISED, "promise", told.made_on, told.limit_on, amounts=amounts, stop_id=told.promise_id),
             )
         case dunning.PromiseKept():
-            return _resumed(account, told.promise_id, told.judged_on)
+            return _verdict(account, told.promise_id, "kept", told.judged_on, paid=told.paid.minor)
         case dunning.PromiseBroken():
-            broken = replace(account.facts.debtor, broken_promises=account.facts.debtor.broken_promises + 1)
-            return _resumed(account.with_facts(debtor=broken), told.promise_id, told.judged_on)
+            if all(known.promise_id != told.promise_id for known in account.facts.promises):
+                broken = replace(account.facts.debtor, broken_promises=account.facts.debtor.broken_promises + 1)
+                account = account.with_facts(debtor=broken)
+            return _verdict(account, told.promise_id, "broken", told.judged_on)
         case dunning.PromiseWithdrawn():
-            return _resumed(account, told.promise_id, told.withdrawn_on)
+            return _verdict(account, told.promise_id, "withdrawn", told.withdrawn_on)
         case dunning.PlanAgreed():
             amounts = {UUID(int=line.receivable_id.int): line.amount.minor for line in told.lines}
             return _stopped(
                 account, Stop(Reason.PLANNED, "plan", told.agreed_on, None, amounts=amounts, stop_id=told.plan_id)
             )
         case dunning.PlanEnded():
+            account = account.with_facts(
+                promises=tuple(
+                    replace(known, verdict="withdrawn", judged_on=told.ended_on)
+                    if known.plan_id == told.plan_id and known.verdict == "open"
+                    else known
+                    for known in account.facts.promises
+                )
+            )
             return _resumed(account, told.plan_id, told.ended_on)
         case dunning.DisputeOpened():
             amounts = {UUID(int=told.receivable_id.int): told.amount.minor}
             return _stopped(
                 account,
-                Stop(Reason.DISPUTED, told.kind, told.opened_on, None, amounts=amounts, stop_id=told.dispute_id),
+                Stop(
+                    Reason.DISPUTED,
+                    told.kind,
+                    told.opened_on,
+                    None,
+                    amounts=amounts,
+                    stop_id=told.dispute_id,
+                    deadline_on=told.deadline_on,
+                ),
             )
         case dunning.DisputeResolved():
             return _resolved(account, told)
@@ -172,6 +219,8 @@ def _agreement(account: Account, told: Payload) -> Account:
 
 
 def _balance(account: Account, told: payments.ReceivableChanged) -> Account:
+    if told.invoice_id in account.cancelled:
+        return account
     known = account.item(told.receivable_id)
     before = known or account.settled.get(told.receivable_id)
     if before is None and told.open_minor:
@@ -199,12 +248,34 @@ def _balance(account: Account, told: payments.ReceivableChanged) -> Account:
     tone = account.facts.heard_tone
     if known is None and item.level and tone is None:
         tone = account.closed_tone
+    paid = told.allocated_minor - before.allocated
+    if paid and account.facts.promises:
+        promises = paid_on(account.facts, told.receivable_id, told.effective_on, paid)
+        account = account.with_facts(promises=promises)
+    if known is not None and account.facts.stops:
+        account = _credited(account, told.receivable_id, known.open - told.open_minor - paid)
     return replace(
         account.with_facts(
             items=(*others, item) if told.open_minor else others, corrections=corrections, heard_tone=tone
         ),
         settled=settled,
     )
+
+
+def _credited(account: Account, receivable_id: UUID, credited: int) -> Account:
+    """A credit note that came for a decided dispute: so much less stays stopped for it (§4.4, upheld)."""
+    if credited <= 0:
+        return account
+    stops: list[Stop] = []
+    for stop in account.facts.stops:
+        awaited = stop.amounts.get(receivable_id, 0) if stop.reason == Reason.DISPUTED and stop.until_on else 0
+        less = min(credited, awaited)
+        credited -= less
+        if less < awaited:
+            stops.append(replace(stop, amounts={**stop.amounts, receivable_id: awaited - less}) if less else stop)
+        elif not awaited:
+            stops.append(stop)
+    return account.with_facts(stops=tuple(stops))
 
 
 def changed_item(before: Item, told: payments.ReceivableChanged, *, was_open: bool) -> Item:
@@ -285,6 +356,7 @@ def _cancelled(account: Account, invoice_id: UUID, replaced_by: UUID | None, on:
             corrections=(*account.facts.corrections, *corrections),
         ),
         replaced=replaced,
+        cancelled=account.cancelled | {invoice_id},
     )
 
 
@@ -310,15 +382,27 @@ def _stopped(account: Account, stop: Stop) -> Account:
     return account.with_facts(stops=(*others, stop))
 
 
+def _verdict(
+    account: Account, promise_id: UUID, verdict: PromiseVerdict, on: date, *, paid: int | None = None
+) -> Account:
+    """A promise that somebody else judged.
+
+    Args:
+        paid: what was paid towards it in time, minor units; None: as the balances say.
+    """
+
+    def told(known: Promise) -> Promise:
+        money = known.paid if paid is None else ((known.limit_on, paid),)
+        return replace(known, verdict=verdict, judged_on=on, paid=money)
+
+    promises = tuple(told(known) if known.promise_id == promise_id else known for known in account.facts.promises)
+    return _resumed(account.with_facts(promises=promises), promise_id, on)
+
+
 def _resumed(account: Account, stop_id: UUID, on: date) -> Account:
     """The stop ends on the day before `on`."""
     return account.with_facts(
-        stops=tuple(
-            replace(stop, until_on=on - DAY if stop.until_on is None else min(stop.until_on, on - DAY))
-            if stop.stop_id == stop_id
-            else stop
-            for stop in account.facts.stops
-        )
+        stops=tuple(ended_before(stop, on) if stop.stop_id == stop_id else stop for stop in account.facts.stops)
     )
 
 
@@ -333,7 +417,9 @@ def _resolved(account: Account, told: dunning.DisputeResolved) -> Account:
     ]
     others = tuple(stop for stop in account.facts.stops if stop.stop_id != told.dispute_id)
     parts = tuple(
-        replace(known, amounts={told.receivable_id: amount}, until_on=until) for amount, until in ends if amount
+        replace(known, amounts={told.receivable_id: amount}, until_on=until, deadline_on=None)
+        for amount, until in ends
+        if amount
     )
     return account.with_facts(stops=(*others, *parts))
 
@@ -485,11 +571,22 @@ def applied(account: Account, ladder: Ladder | None, decision: Decision, as_of: 
         account = account.with_facts(effects=effects)
     for telling in decision.tellings:
         account = _told(account, telling)
-    account = account.with_facts(evaluated_on=as_of, promised_on=decision.next_check_on)
+    facts = judged(account.facts, decision.judgings, decision.plan_endings, as_of)
+    account = replace(account, facts=replace(facts, evaluated_on=as_of, promised_on=decision.next_check_on))
     if decision.case_state == "closed":
-        tone = account.facts.heard_tone or account.closed_tone
-        account = replace(account.with_facts(heard_tone=None), closed_tone=tone)
+        account = replace(
+            account.with_facts(heard_tone=None, runs=()),
+            closed_tone=account.facts.heard_tone or account.closed_tone,
+            closed_runs=account.facts.runs or account.closed_runs,
+        )
     return account
+
+
+def follow_closed(account: Account, told: Payload, ladder: Ladder | None) -> Account:
+    """The account after the outcome of a run of the case before."""
+    after = follow(account.with_facts(runs=account.closed_runs), told, ladder)
+    facts = replace(after.facts, runs=account.facts.runs, heard_tone=account.facts.heard_tone)
+    return replace(after, facts=facts, closed_runs=after.facts.runs)
 
 
 def migrated(account: Account, old: Ladder, new: Ladder, mapping: Mapping[str, str]) -> Account:

@@ -13,6 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from cobranza.contracts.reasons import Reason
+from cobranza.dunning.domain.agreements import broken_in_a_year, judge, judged
 from cobranza.dunning.domain.condition import Subject
 from cobranza.dunning.domain.decision import (
     Action,
@@ -32,7 +33,7 @@ from cobranza.dunning.domain.decision import (
     Telling,
     Undoing,
 )
-from cobranza.dunning.domain.facts import UNDER_WAY, AccountFacts, Item, Run
+from cobranza.dunning.domain.facts import UNDER_WAY, AccountFacts, Item, Run, Stop
 from cobranza.dunning.domain.ladder import DAY, Ladder, Rung
 from cobranza.dunning.domain.policy import HARDNESS, TONES, Step, Tone
 
@@ -54,6 +55,31 @@ def evaluate(ladder: Ladder | None, facts: AccountFacts, as_of: date) -> Decisio
         facts: what is known; their order does not matter.
         as_of: the company's local date.
     """
+    if not facts.promises:
+        return _decided(ladder, facts, as_of)
+    found = judge(ladder, facts, as_of)
+    decision = _decided(ladder, judged(facts, found.judgings, found.endings, as_of), as_of)
+    broken = tuple(
+        Asking(
+            "broken_promise", "collector", 2, Reason.PROMISED, tuple(sorted(judging.promise.amounts)),
+            str(judging.promise.promise_id),
+        )
+        for judging in found.judgings
+        if judging.verdict == "broken"
+    )  # fmt: skip
+    dates = [*(on for on in found.check_on if on > as_of)]
+    if decision.next_check_on is not None:
+        dates.append(decision.next_check_on)
+    return replace(
+        decision,
+        next_check_on=min(dates, default=None),
+        judgings=found.judgings,
+        plan_endings=found.endings,
+        askings=(*decision.askings, *broken),
+    )
+
+
+def _decided(ladder: Ladder | None, facts: AccountFacts, as_of: date) -> Decision:
     if ladder is None and facts.items:
         return _without_policy(facts, as_of)
     return _Evaluation(ladder, facts, as_of).decide() if ladder is not None else _nothing_open(None, facts)
@@ -250,6 +276,8 @@ class _Evaluation:
                 deciding[stop.reason] = max((until, stop.kind), deciding.get(stop.reason, (date.min, "")))
                 if stop.reason in amounts:
                     amounts[stop.reason] += stop.stopped(item)
+                if stop.deadline_on is not None:
+                    self._overdue(stop, stop.deadline_on, item)
             elif (
                 stop.until_on is not None and stop.from_on <= stop.until_on < as_of and stop.stopped(item) >= item.open
             ):
@@ -280,6 +308,15 @@ class _Evaluation:
         if until != date.max:
             values["until"] = until
         plan.finding = Finding(reason, values)
+
+    def _overdue(self, stop: Stop, deadline_on: date, item: Item) -> None:
+        """A dispute that nobody decided in its time goes to a supervisor; it never ends by itself (D9)."""
+        if self._as_of <= deadline_on:
+            self._dates.append(deadline_on + DAY)
+            return
+        self._asked.append(
+            Asking("overdue_dispute", "supervisor", 2, Reason.DISPUTED, (item.receivable_id,), str(stop.stop_id))
+        )
 
     def _cover(self) -> None:
         """Unapplied credit is consumed once, oldest item first; what it covers wholly is not claimed (D7)."""
@@ -635,7 +672,7 @@ class _Evaluation:
         holds = rung.condition.holds(subject)
         last = plan.candidates[-1] if plan.candidates else None
         if last is not None and last.step == rung.step.id:
-            found = Found(tuple((name, getattr(subject, name)) for name in rung.asks))
+            found = Found(tuple((name, self._shown(name, getattr(subject, name))) for name in rung.asks))
             plan.candidates[-1] = last._replace(gates=(*last.gates, Gate("when", rung.step.id, found, holds)))
         return holds
 
@@ -655,7 +692,7 @@ class _Evaluation:
                 case_amount=sum(plan.claimable for plan in counted),
                 items=len(counted),
                 oldest_dpd=max(0, (as_of - self._plans[0].item.due_on).days),
-                broken_promises=debtor.broken_promises,
+                broken_promises=debtor.broken_promises + broken_in_a_year(self._facts.promises, as_of),
                 months_as_customer=None if debtor.since is None else _months(debtor.since, as_of),
                 reachable=debtor.reachable,
             )
@@ -756,6 +793,11 @@ class _Evaluation:
                 return Finding(Reason.CONTROL_MISMATCH, {"needed": "matched", "found": facts.control})
         if rung.is_effect:
             return self._no_effect(rung, group)
+        if facts.brake is not None and rung.step.kind == "notice":
+            most, requested = facts.brake.limit, facts.brake.requested
+            self._dates.append(as_of + DAY)
+            self._gates.append(Gate("brake", most, requested, ok=False))
+            return Finding(Reason.BRAKED, {"needed": most, "found": requested})
         refused = max((run for run in facts.runs if run.step == rung.step.id), key=lambda run: run.number, default=None)
         if refused is not None and refused.answered_on is not None and refused.state in ("suppressed", "failed"):
             # Another day is a reason to ask again; where the address refused for good, a gap is kept.
@@ -986,6 +1028,9 @@ class _Evaluation:
             return ()
         task = self._policy.end.task
         return (Asking(task.kind, task.role, task.due_business_days, Reason.END_REACHED, ended),)
+
+    def _shown(self, name: str, value: object) -> object:
+        return self._amount(value) if name.endswith("_amount") and isinstance(value, int) else value
 
     def _amount(self, minor: int) -> Minor:
         return Minor(minor, self._facts.currency)

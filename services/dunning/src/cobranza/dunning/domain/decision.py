@@ -11,7 +11,7 @@ from uuid import UUID
 
 from cobranza.contracts.money import to_decimal
 from cobranza.contracts.reasons import Reason
-from cobranza.dunning.domain.facts import Correction, EffectInForce, Item, Run
+from cobranza.dunning.domain.facts import Correction, EffectInForce, Item, Promise, PromiseVerdict, Run
 from cobranza.dunning.domain.policy import Step, Tone
 
 Outcome = Literal["act", "wait", "stopped", "skipped", "ended"]
@@ -19,6 +19,8 @@ CaseState = Literal["preventive", "active", "waiting", "held", "ended", "handed_
 ItemState = Literal[
     "not_due", "grace", "dunnable", "held", "disputed", "planned", "promised", "covered", "suspended", "handed_over"
 ]
+
+PlanOutcome = Literal["completed", "defaulted", "cancelled"]
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
@@ -197,6 +199,22 @@ class Telling:
     corrections: tuple[Correction, ...] = ()
 
 
+class Judging(NamedTuple):
+    """A promise and what becomes of it; `paid` is what was paid towards it in time, minor units."""
+
+    promise: Promise
+    verdict: PromiseVerdict
+    paid: int
+
+
+class PlanEnding(NamedTuple):
+    """A payment plan that is over; `paid` in minor units."""
+
+    plan_id: UUID
+    outcome: PlanOutcome
+    paid: int
+
+
 @dataclass(frozen=True, slots=True)
 class Asking:
     """Something a person is asked to do; the same is asked once per case and `about`."""
@@ -232,6 +250,8 @@ class Decision:
     undoings: tuple[Undoing, ...] = ()
     tellings: tuple[Telling, ...] = ()
     askings: tuple[Asking, ...] = ()
+    judgings: tuple[Judging, ...] = ()
+    plan_endings: tuple[PlanEnding, ...] = ()
 
     @property
     def reason(self) -> str | None:
@@ -249,7 +269,13 @@ class Decision:
     def changes_facts(self) -> bool:
         """Whether applying it changes what the next evaluation reads."""
         return bool(
-            self.actions or self.closings or self.undoings or self.tellings or any(item.skipped for item in self.items)
+            self.actions
+            or self.closings
+            or self.undoings
+            or self.tellings
+            or self.judgings
+            or self.plan_endings
+            or any(item.skipped for item in self.items)
         )
 
     @property

@@ -12,7 +12,10 @@ DunningError
 ├── TaskRefusedError         the task ended otherwise already
 ├── UnknownHoldError         no such hold
 ├── HoldRefusedError         the hold breaks a rule
-└── UnknownInvoiceError      nothing is known of the invoice
+├── UnknownInvoiceError      nothing is known of the invoice
+├── AgreementRefusedError    the promise, plan, dispute or hand-over breaks a rule
+├── UnknownAgreementError    no such promise, plan, dispute or hand-over
+└── AgreementEndedError      it ended otherwise already
 """
 
 from __future__ import annotations
@@ -109,3 +112,23 @@ class UnknownInvoiceError(DunningError):
 
     code = "invoice_unknown"
     status = 404
+
+
+class AgreementRefusedError(DunningError):
+    """The promise, plan, dispute or hand-over breaks a rule."""
+
+    code = "agreement_refused"
+
+
+class UnknownAgreementError(DunningError):
+    """There is no such promise, plan, dispute or hand-over."""
+
+    code = "agreement_unknown"
+    status = 404
+
+
+class AgreementEndedError(DunningError):
+    """The promise, plan or dispute ended otherwise already."""
+
+    code = "agreement_ended"
+    status = 409

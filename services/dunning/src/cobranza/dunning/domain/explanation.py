@@ -208,6 +208,10 @@ _REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "la información bancaria llega al {found} y la política pide el {needed}",
             "bank information reaches {found} and the policy asks for {needed}",
         ),
+        "braked": (
+            "se pidieron {found} avisos hoy y lo usual permite {needed}: el resto espera a que una persona lo suelte",
+            "{found} notices were requested today and the usual allows {needed}: the rest waits until a person releases it",
+        ),
         "run_open": (
             "el paso {step} n.º {run} está en curso hasta el {until}",
             "step {step} no. {run} is under way until {until}",
@@ -226,12 +230,21 @@ _REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "written_off": ("la deuda fue castigada", "the debt was written off"),
         "handed_over": ("el caso está con un despacho", "the case is with an agency"),
         "unknown_receivable": ("el libro aún no conoce la factura", "the ledger does not know the invoice yet"),
-        "promised": ("hay una promesa de pago", "there is a promise to pay"),
-        "planned": ("hay un convenio de pago", "there is a payment plan"),
-        "disputed": ("el importe está en disputa", "the amount is disputed"),
+        "promised": (
+            "hay una promesa de pago sobre la factura {invoice} hasta el {until}",
+            "there is a promise to pay invoice {invoice} until {until}",
+        ),
+        "planned": (
+            "hay un convenio de pago sobre la factura {invoice}",
+            "there is a payment plan on invoice {invoice}",
+        ),
+        "disputed": (
+            "el importe de la factura {invoice} está en disputa ({kind})",
+            "the amount of invoice {invoice} is disputed ({kind})",
+        ),
         "control_mismatch": (
-            "el total de control no coincide con el libro",
-            "the control total does not match the ledger",
+            "el total de control no coincide con el libro o falta ({found})",
+            "the control total does not match the ledger or is missing ({found})",
         ),
         "holds_stale": ("las suspensiones no estaban al día", "holds were not up to date"),
         "input_parked": (
@@ -246,7 +259,10 @@ _REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "no_consent": ("falta el consentimiento del contacto", "the contact has given no consent"),
         "outside_hours": ("está fuera del horario permitido", "it is outside the hours allowed"),
         "no_slot": ("no quedaba un horario permitido", "no allowed time was left"),
-        "contact_limit": ("se alcanzó el límite de contactos", "the contact limit was reached"),
+        "contact_limit": (
+            "hubo {found} contactos y la política permite {needed}: se espera al {on}",
+            "there were {found} contacts and the policy allows {needed}: it waits until {on}",
+        ),
         "sending_stopped": ("el envío está detenido", "sending is stopped"),
         "channel_unavailable": ("la empresa no tiene ese canal", "the company does not have that channel"),
         "template_missing": ("no hay plantilla para ese aviso", "there is no template for that notice"),
@@ -256,6 +272,154 @@ _REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "unreachable": ("no se localizó a nadie", "nobody was reached"),
     }
 )
+
+
+#: A gate by its name, what it asks and what was found.
+_GATES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "policy": (
+            "hace falta una política activa que se aplique y hay {found}",
+            "an active policy that applies is needed and there are {found}",
+        ),
+        "start": (
+            "la empresa empieza a cobrar el {needed} y se evaluó el {found}",
+            "the company begins to collect on {needed} and it was looked at on {found}",
+        ),
+        "run": (
+            "no debe haber otro aviso o llamada en curso: {found}",
+            "no other notice or call may be under way: {found}",
+        ),
+        "date": (
+            "la fecha del paso es el {needed} y se evaluó el {found}",
+            "the step's date is {needed} and it was looked at on {found}",
+        ),
+        "requires": (
+            "antes debe haberse dado el paso {needed} (con entrega, si se pide): {found}",
+            "step {needed} must have been taken before (and delivered, where asked): {found}",
+        ),
+        "term": (
+            "el plazo del paso previo termina el {needed} y se evaluó el {found}",
+            "the term of the earlier step ends on {needed} and it was looked at on {found}",
+        ),
+        "evidence": ("faltan documentos: {needed}", "documents are missing: {needed}"),
+        "delivered": (
+            "debe constar la entrega de un aviso previo y constan {found}",
+            "an earlier notice must have been delivered and {found} were",
+        ),
+        "grace": (
+            "los días de gracia terminan el {needed} y se evaluó el {found}",
+            "the grace days end on {needed} and it was looked at on {found}",
+        ),
+        "min_gap": (
+            "por el último contacto hay que esperar al {needed} y se evaluó el {found}",
+            "because of the last contact it waits until {needed} and it was looked at on {found}",
+        ),
+        "reopened": (
+            "reabierta hace poco: espera al {needed} y se evaluó el {found}",
+            "reopened a short time ago: it waits until {needed} and it was looked at on {found}",
+        ),
+        "goodwill": (
+            "por el pago importante espera al {needed} y se evaluó el {found}",
+            "because of the substantial payment it waits until {needed} and it was looked at on {found}",
+        ),
+        "business_day": (
+            "el día hábil que toca es el {needed} y se evaluó el {found}",
+            "the business day it moves to is {needed} and it was looked at on {found}",
+        ),
+        "catch_up": (
+            "un efecto no se alcanza al ponerse al día: espera al {needed} y se evaluó el {found}",
+            "an effect is not reached by catching up: it waits until {needed} and it was looked at on {found}",
+        ),
+        "when": ("condición del paso {needed}: {found}", "condition of step {needed}: {found}"),
+        "contact_limit": (
+            "se permiten {needed} contactos en el período y hubo {found}",
+            "{needed} contacts are allowed in the period and there were {found}",
+        ),
+        "cash": (
+            "la información bancaria debe llegar al {needed} y llega al {found}",
+            "bank information must reach {needed} and reaches {found}",
+        ),
+        "control_total": (
+            "el total de control debe ser {needed} y es {found}",
+            "the control total must be {needed} and is {found}",
+        ),
+        "brake": (
+            "lo usual permite {needed} avisos ese día y se habían pedido {found}",
+            "the usual allows {needed} notices that day and {found} had been requested",
+        ),
+        "retry": (
+            "el aviso no salió: se intenta de nuevo el {needed} y se evaluó el {found}",
+            "the notice did not leave: it is tried again on {needed} and it was looked at on {found}",
+        ),
+        "unidentified": (
+            "no debe haber un pago sin identificar por el mismo importe y hay {found}",
+            "there may be no unidentified payment of the same amount and there are {found}",
+        ),
+        "undisputed": (
+            "nada debe estar en disputa, prometido ni convenido y hay {found}",
+            "nothing may be disputed, promised or planned and there are {found}",
+        ),
+        "materiality": (
+            "debe pedirse al menos {needed} de lo abierto y se pediría {found}",
+            "at least {needed} of what is open must be claimed and {found} would be",
+        ),
+    }
+)
+#: What conditions ask about, and values that are codes.
+_ASKED: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "segment": ("segmento", "segment"),
+        "risk": ("riesgo", "risk"),
+        "country": ("país", "country"),
+        "language": ("idioma", "language"),
+        "tag": ("etiquetas", "tags"),
+        "protected_party": ("parte protegida", "protected party"),
+        "product_line": ("línea de producto", "product line"),
+        "case_amount": ("importe del caso", "amount of the case"),
+        "item_amount": ("importe de la factura", "amount of the invoice"),
+        "items": ("facturas", "invoices"),
+        "oldest_dpd": ("días de la más atrasada", "days of the oldest"),
+        "broken_promises": ("promesas incumplidas", "broken promises"),
+        "months_as_customer": ("meses como cliente", "months as a customer"),
+        "acknowledged": ("acuse de recibo", "acknowledged"),
+        "reachable": ("localizable", "reachable"),
+        "matched": ("correcto", "matched"),
+        "mismatch": ("distinto", "different"),
+        "missing": ("ausente", "missing"),
+        "issued": ("dado, sin constancia de entrega", "taken, without proof of delivery"),
+        "yes": ("sí", "yes"),
+        "no": ("no", "no"),
+        "business": ("empresa", "business"),
+        "consumer": ("consumidor", "consumer"),
+    }
+)
+
+
+def explain_gate(gate: Sequence[Any], style: Style) -> str:
+    """One recorded gate as a sentence with what it needs and what was found."""
+    name, needed, found, _ = gate
+    known = _GATES.get(name)
+    if known is None:
+        # Older records may hold gates that are asked no more.
+        return f"{name}: {needed} / {found}"
+    values = {"needed": _found(str(needed), style), "found": _found(str(found), style)}
+    return _sentence(_filled(known[style.language == "en"], style, values))
+
+
+def _found(text: str, style: Style) -> str:
+    """Values of a gate: parts are told apart by commas, in each a name may come before its value."""
+    parts = []
+    for part in text.split(", "):
+        name, _, rest = part.partition(" ")
+        asked = _ASKED.get(name)
+        if asked is None:
+            parts.append("—" if part == "-" else _value(part, style))
+        elif not rest:
+            parts.append(asked[style.language == "en"])
+        else:
+            value = _ASKED.get(rest, (rest, rest))[style.language == "en"]
+            parts.append(f"{asked[style.language == 'en']} {'—' if value == '-' else _value(value, style)}")
+    return ", ".join(parts)
 
 
 def explain_all(

@@ -15,6 +15,7 @@ from cobranza.contracts.reasons import Reason
 
 RunState = Literal["proposed", "approved", "requested", "undelivered", "sent", "failed", "suppressed", "skipped"]
 Verdict = Literal["matched", "mismatch", "missing"]
+PromiseVerdict = Literal["open", "kept", "broken", "withdrawn"]
 
 #: Runs that are under way: their receivables take no other step.
 UNDER_WAY: Final = frozenset({"proposed", "approved", "requested", "undelivered"})
@@ -89,6 +90,7 @@ class Stop:
         receivable_ids: what it stops; empty: the whole account, or what `amounts` names.
         amounts: the part of each receivable it stops, in minor units.
         stop_id: identity of the hold, dispute, promise or plan.
+        deadline_on: of a dispute, the day by which somebody must have decided it.
     """
 
     reason: Reason
@@ -98,6 +100,7 @@ class Stop:
     receivable_ids: frozenset[UUID] = frozenset()
     amounts: Mapping[UUID, int] = field(default_factory=lambda: _NO_AMOUNTS)
     stop_id: UUID | None = None
+    deadline_on: date | None = None
 
     def covers(self, receivable_id: UUID) -> bool:
         """Whether it stops contact about the receivable, or about a part of it."""
@@ -114,6 +117,33 @@ class Stop:
         if self.amounts:
             return min(item.open, self.amounts.get(item.receivable_id, 0))
         return item.open if self.covers(item.receivable_id) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A promise to pay, or an instalment of a plan, and what was paid since; amounts in minor units.
+
+    Args:
+        limit_on: last value date that keeps it.
+        amounts: what was promised of each receivable.
+        paid: value date and amount of what was paid on its receivables, of a plan on all of the plan's; negative:
+            taken back.
+        verdict: how it was judged last, on `judged_on`.
+    """
+
+    promise_id: UUID
+    made_on: date
+    limit_on: date
+    amounts: Mapping[UUID, int]
+    plan_id: UUID | None = None
+    paid: tuple[tuple[date, int], ...] = ()
+    verdict: PromiseVerdict = "open"
+    judged_on: date | None = None
+
+    @property
+    def amount(self) -> int:
+        """What was promised."""
+        return sum(self.amounts.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +204,7 @@ class Debtor:
 
     Args:
         since: customer since that day.
-        broken_promises: in the last 12 months.
+        broken_promises: in the last 12 months, beside those the account knows of.
         revision: of the customer's data; a new address is a changed fact.
     """
 
@@ -191,6 +221,14 @@ class Debtor:
 
 
 @dataclass(frozen=True, slots=True)
+class Brake:
+    """The company's notices of the day are more than usual: they wait until a person releases them (DUN8)."""
+
+    limit: int
+    requested: int
+
+
+@dataclass(frozen=True, slots=True)
 class AccountFacts:
     """All that one evaluation reads: one debtor of one company in one currency.
 
@@ -202,6 +240,7 @@ class AccountFacts:
         runs: the last run of each step of the open case.
         cash: None where the company states no cash watermark.
         control: what the last control totals came to, the worst of all systems; None: none was ever stated or due.
+        brake: what holds the company's notices; None: nothing does.
         handed_over: receivables that an agency or lawyer collects.
         unidentified: amounts of receipts whose payer is not known, minor units.
         evidence: documents at hand for a hand-over.
@@ -216,11 +255,13 @@ class AccountFacts:
     heard_tone: str | None = None
     contacts: tuple[date, ...] = ()
     stops: tuple[Stop, ...] = ()
+    promises: tuple[Promise, ...] = ()
     runs: tuple[Run, ...] = ()
     effects: tuple[EffectInForce, ...] = ()
     corrections: tuple[Correction, ...] = ()
     cash: CashNeed | None = None
     control: Verdict | None = None
+    brake: Brake | None = None
     start_on: date | None = None
     debtor: Debtor = Debtor()
     handed_over: frozenset[UUID] = frozenset()
@@ -254,7 +295,8 @@ class AccountFacts:
                 sorted(self.evidence),
             )
         )  # fmt: skip
-        return hashlib.sha256("\n".join((self.currency, rest, *items, "-", *stops)).encode()).hexdigest()
+        promises = sorted(f"{promise.promise_id}|{promise.verdict}" for promise in self.promises)
+        return hashlib.sha256("\n".join((self.currency, rest, *items, "-", *stops, *promises)).encode()).hexdigest()
 
     def as_values(self) -> Mapping[str, object]:
         """The facts as the decision record keeps them."""
@@ -277,7 +319,27 @@ class AccountFacts:
             },
             "items": [self._item_values(item) for item in self.items],
             "stops": [self._stop_values(stop) for stop in self.stops],
+            **self._agreed_values(),
         }
+
+    def _agreed_values(self) -> dict[str, Any]:
+        """What most accounts have none of is left out."""
+        values: dict[str, Any] = {}
+        if self.promises:
+            values["promises"] = [
+                {
+                    "promise_id": str(promise.promise_id),
+                    "amount": self._amount(promise.amount),
+                    "limit_on": promise.limit_on.isoformat(),
+                    "verdict": promise.verdict,
+                }
+                for promise in self.promises
+            ]
+        if self.effects:
+            values["effects"] = [f"{effect.step}#{effect.run}" for effect in self.effects]
+        if self.handed_over:
+            values["handed_over"] = sorted(map(str, self.handed_over))
+        return values
 
     def _item_values(self, item: Item) -> dict[str, Any]:
         values: dict[str, Any] = {

@@ -13,11 +13,19 @@ from typing import Any, Final, Literal
 from cobranza.contracts import dunning, notifications, payments
 from cobranza.contracts.money import to_decimal
 from cobranza.contracts.payloads import Payload
-from cobranza.dunning.domain.account import Account, answer_delivered, answer_sent, answer_task, applied, follow
+from cobranza.dunning.domain.account import (
+    Account,
+    answer_delivered,
+    answer_sent,
+    answer_task,
+    applied,
+    follow,
+    follow_closed,
+)
 from cobranza.dunning.domain.case import evaluate
 from cobranza.dunning.domain.decision import Action, Decision
 from cobranza.dunning.domain.errors import UnknownStepRunError
-from cobranza.dunning.domain.facts import AccountFacts, CashNeed
+from cobranza.dunning.domain.facts import AccountFacts, CashNeed, Run
 from cobranza.dunning.domain.ladder import DAY, Ladder
 
 #: What is taken to happen to everything that is asked for: nothing, or the best, at once.
@@ -29,6 +37,7 @@ _OUTCOMES: Final = (
     notifications.NoticeFailed,
     notifications.NoticeSuppressed,
     dunning.TaskCompleted,
+    payments.LateChargeAssessed,
 )
 #: One day comes to rest after so many evaluations, whatever the policy says.
 _MOST_A_DAY: Final = 60
@@ -120,6 +129,11 @@ def simulate(
     return evaluated
 
 
+def _is_of(outcome: Payload, runs: Sequence[Run]) -> bool:
+    named = (getattr(outcome, "step", None), getattr(outcome, "run", None))
+    return any(named in ((run.step, run.number), run.notice) for run in runs)
+
+
 class _Run:
     def __init__(self, ladder: Ladder, assume: Assumption, *, states_cash: bool) -> None:
         self._ladder = ladder
@@ -153,7 +167,7 @@ class _Run:
         for outcome in outcomes:
             step, run = getattr(outcome, "step", None), getattr(outcome, "run", None)
             account = self._accounts.get(getattr(outcome, "customer", None) or "")
-            known = () if account is None else account.facts.runs
+            known = () if account is None else (*account.facts.runs, *account.closed_runs)
             if step is not None and not any((r.step, r.number) == (step, run) for r in known):
                 raise UnknownStepRunError(f"{day}: no run {run} of step {step} was requested")
 
@@ -190,7 +204,9 @@ class _Run:
                     self._accounts[customer] = account
             for one in concerned:
                 before = self._accounts[one]
-                self._accounts[one] = follow(before, payload, self._ladder)
+                is_late = isinstance(payload, _OUTCOMES) and not _is_of(payload, before.facts.runs)
+                fold = follow_closed if is_late and _is_of(payload, before.closed_runs) else follow
+                self._accounts[one] = fold(before, payload, self._ladder)
                 changed.add(one)
         return changed
 
@@ -207,7 +223,8 @@ class _Run:
             self._last[customer] = replace(decision, actions=(), closings=(), undoings=(), tellings=(), askings=())
             if not evaluated or decision.changes_facts:
                 evaluated.append(Evaluated(day, customer, decision, self._ladder.policy.currency))
-            if not decision.changes_facts:
+            if not decision.actions or self._assume == "nothing":
+                # As in production: what was decided is looked at again when it is answered, or on its date.
                 break
         return evaluated
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,12 +19,12 @@ from cobranza.chassis.streams import Event
 from cobranza.contracts import dunning
 from cobranza.contracts.calendar import BusinessCalendar
 from cobranza.contracts.identifiers import CaseId, DecisionId, ReceivableId, TaskId
-from cobranza.contracts.money import Money
-from cobranza.contracts.payloads import PolicyVersion, Purpose
+from cobranza.contracts.money import Money, to_decimal
+from cobranza.contracts.payloads import Payload, PolicyVersion, Purpose
 from cobranza.contracts.reasons import Reason
 from cobranza.dunning import metrics, repository
 from cobranza.dunning.domain.account import Account, openings
-from cobranza.dunning.domain.decision import Action, Closing, Decision
+from cobranza.dunning.domain.decision import Action, Closing, Decision, Judging
 from cobranza.dunning.domain.facts import Run
 from cobranza.dunning.domain.ladder import Ladder
 from cobranza.dunning.domain.policy import Policy, Step
@@ -89,6 +90,8 @@ class Application:
             await self._tell(decision, case)
         self._answer_runs(changes)
         self._change_items(changes)
+        self._change_agreed(changes)
+        await self._judge(decision)
         await self._ask_people(decision, case)
         self._record(decision, trigger, changes, case, decision_id)
 
@@ -137,9 +140,9 @@ class Application:
         return case
 
     async def _open(self, decision: Decision, changes: Changes) -> StoredCase:
-        previous: tuple[UUID, str | None] | None = None
+        previous: UUID | None = None
         if any(item.level for item in self.now.facts.items):
-            # A reversal: the levels live on the items, the tone heard comes from the case before.
+            # A reversal: the levels live on the items, the tone heard was kept with the account.
             previous = await repository.previous_case(self.tx, self.account.account_id)
         policy, version = self._pin(None)
         case = StoredCase(
@@ -147,7 +150,7 @@ class Application:
             state=decision.case_state,
             policy=policy,
             policy_version=version,
-            heard_tone=previous[1] if previous else None,
+            heard_tone=self.now.facts.heard_tone,
             opened_on=self.as_of,
             version=1,
         )
@@ -163,7 +166,7 @@ class Application:
                 "policy_version": version,
                 "heard_tone": case.heard_tone,
                 "opened_on": self.as_of,
-                "previous_case_id": previous[0] if previous else None,
+                "previous_case_id": previous,
                 "version": 1,
             }
         )
@@ -173,7 +176,7 @@ class Application:
                     **self._identity(case.case_id),
                     "opened_on": self.as_of,
                     "policy": None if policy is None else {"id": policy, "version": version},
-                    "previous_case_id": previous[0] if previous else None,
+                    "previous_case_id": previous,
                 }
             ),
             sequence=1,
@@ -377,6 +380,7 @@ class Application:
         if rung is None or closing.reason == Reason.OUTCOME_UNKNOWN:
             return
         if not closing.rises:
+            await self._cancel_tasks(rung.step, run, case)
             self._tell_skipped(
                 case,
                 rung.step,
@@ -399,6 +403,14 @@ class Application:
                 step=run.step,
                 run=run.number,
             )
+
+    async def _cancel_tasks(self, step: Step, run: Run, case: StoredCase) -> None:
+        """Nobody does any more what a run asked for that is over."""
+        kinds = ["approval", step.kind, *filter(None, (step.effect, step.task.kind if step.task is not None else None))]
+        about = [f"{kind}|{case.case_id}|{run.step}|{run.number}" for kind in kinds]
+        for row in await repository.cancel_tasks(self.tx, company=self.account.company, about=about):
+            told = {**row.state, "disposition": "cancelled", "by": "dunning", "completed_at": self.tx.now}
+            self.tx.publish(dunning.TaskCompleted.model_validate(told), sequence=2)
 
     async def _tell(self, decision: Decision, case: StoredCase) -> None:
         """What the debtor is to be told outside the ladder, and effects that are taken back, are people's tasks."""
@@ -432,7 +444,8 @@ class Application:
         own = account.case.case_id if account.case is not None else None
         current = {case_id: list(runs) for case_id, runs in account.runs.items()}
         if own is not None:
-            current[own] = list(self.after.facts.runs)
+            # A case that closes leaves its runs behind.
+            current[own] = [*self.after.facts.runs, *self.after.closed_runs]
         for case_id, runs in current.items():
             before = {(run.step, run.number): run for run in account.read_runs.get(case_id, ())}
             for run in runs:
@@ -481,6 +494,36 @@ class Application:
             read = ({}, (), None) if stored is None else (stored.history, stored.payments, stored.acknowledged)
             if done != known or past != read:
                 changes.items.append((self.account.company, item, step))
+
+    def _change_agreed(self, changes: Changes) -> None:
+        """The row of what was agreed, disputed or done and is in force, when that changed."""
+        stored, facts = self.account, self.after.facts
+        stops = tuple(stop for stop in facts.stops if stop.reason != Reason.ON_HOLD)
+        agreed = (stops, facts.promises, facts.effects, facts.handed_over, self.after.closed_tone)
+        if agreed != (stored.stops, stored.promises, stored.effects, stored.handed_over, stored.closed_tone):
+            changes.agreed.append(repository.agreed_row(stored.account_id, facts, self.after.closed_tone))
+
+    async def _judge(self, decision: Decision) -> None:
+        """Promises and plans that come to their verdict are told."""
+        if not decision.judgings and not decision.plan_endings:
+            return
+        ids = {judging.promise.promise_id for judging in decision.judgings}
+        ids |= {ending.plan_id for ending in decision.plan_endings}
+        known = await repository.agreements(self.tx, ids)
+        for judging in decision.judgings:
+            row = known[judging.promise.promise_id]
+            payload, values = _verdict(judging, self.account.currency, self.as_of)
+            await self._conclude(row, payload, judging.verdict, values)
+        for ending in decision.plan_endings:
+            values = {"outcome": ending.outcome, "paid": _money(ending.paid, self.account.currency)}
+            await self._conclude(
+                known[ending.plan_id], dunning.PlanEnded, ending.outcome, {**values, "ended_on": self.as_of}
+            )
+
+    async def _conclude(self, row: Any, payload: type[Payload], state: str, values: Mapping[str, object]) -> None:
+        told = payload.model_validate({**row.told, **values})
+        version = await repository.change_agreement(self.tx, row.agreement_id, state=state, told=told.model_dump_json())
+        self.tx.publish(told, sequence=version)
 
     async def _ask_people(self, decision: Decision, case: StoredCase | None) -> None:
         if decision.reason == Reason.NO_POLICY:
@@ -541,7 +584,7 @@ class Application:
             {
                 "account_id": account.account_id,
                 "evaluated_on": self.as_of,
-                "reason": decision.reason,
+                "reason": _waits_for(decision),
                 "next_check_on": decision.next_check_on,
                 "decision_id": account.decision_id if is_same else decision_id,
                 "decision_digest": digest,
@@ -616,6 +659,15 @@ class Application:
         }
 
 
+#: What others lift for many accounts at once: those that wait for it are found by it.
+_OF_COMPANY: Final = (Reason.CASH_STALE, Reason.CONTROL_MISMATCH, Reason.PAYER_UNKNOWN, Reason.BRAKED)
+
+
+def _waits_for(decision: Decision) -> str | None:
+    """The reason an account is found by: its first, unless something of the whole company holds a part of it."""
+    return next((str(found.code) for found in decision.reasons if found.code in _OF_COMPANY), decision.reason)
+
+
 def _in_order(decision: Decision, run: Run) -> list[UUID]:
     return [item.receivable_id for item in decision.items if item.receivable_id in run.receivable_ids]
 
@@ -628,6 +680,26 @@ def _outcome_of(cause: str | None) -> str:
             return "written_off"
         case _:
             return "paid"
+
+
+def _verdict(judging: Judging, currency: str, on: date) -> tuple[type[Payload], dict[str, object]]:
+    """The event that tells a verdict, with what it says beside the promise."""
+    paid = _money(judging.paid, currency)
+    match judging.verdict:
+        case "kept":
+            return dunning.PromiseKept, {"paid": paid, "judged_on": on}
+        case "broken":
+            kept = (Decimal(judging.paid) / judging.promise.amount).quantize(Decimal("0.01"), ROUND_HALF_UP)
+            # What is broken was not kept whole, however little is missing.
+            fraction = min(kept, Decimal("0.99"))
+            return dunning.PromiseBroken, {"paid": paid, "kept_fraction": format(fraction, "f"), "judged_on": on}
+        case _:
+            reason = "settled" if judging.promise.plan_id is None else "plan_ended"
+            return dunning.PromiseWithdrawn, {"reason": reason, "by": "dunning", "withdrawn_on": on}
+
+
+def _money(minor: int, currency: str) -> dict[str, str]:
+    return {"amount": format(to_decimal(minor, currency), "f"), "currency": currency}
 
 
 def _contact_values(decision: Decision) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from types import MappingProxyType
@@ -15,11 +15,13 @@ from cobranza.chassis.clock import evaluation_date, evaluation_instant
 from cobranza.chassis.companies import Companies, CompanyProfile
 from cobranza.chassis.database import Database, Transaction
 from cobranza.chassis.logs import logger
-from cobranza.contracts import invoicing, notifications, payments
+from cobranza.contracts import dunning, invoicing, notifications, payments
 from cobranza.contracts.payloads import Payload
 from cobranza.contracts.reasons import Reason
 from cobranza.dunning import metrics, repository
-from cobranza.dunning.domain.account import Account, applied, follow
+from cobranza.dunning.domain import brake
+from cobranza.dunning.domain.account import Account, applied, follow, follow_closed
+from cobranza.dunning.domain.agreements import broken_in_a_year
 from cobranza.dunning.domain.case import evaluate
 from cobranza.dunning.domain.condition import Subject
 from cobranza.dunning.domain.document import Document, Table, from_plain
@@ -28,16 +30,19 @@ from cobranza.dunning.domain.facts import UNDER_WAY, AccountFacts, CashNeed, Deb
 from cobranza.dunning.domain.ladder import Ladder
 from cobranza.dunning.domain.policy_file import check
 from cobranza.dunning.repository import Changes, StoredAccount, StoredPolicy
+from cobranza.dunning.settings import BRAKE_FLOOR
 from cobranza.dunning.use_cases.application import Application, LoadedPolicy, Trigger
 
 _SWEEP: Final = 200
 _NOTHING_TOLD: Final[Mapping[UUID, Sequence[Payload]]] = MappingProxyType({})
 _GONE: Final = (invoicing.InvoiceCancelled, invoicing.InvoiceReplaced)
-_NOTICES: Final = (
+_OUTCOMES: Final = (
     notifications.NoticeSent,
     notifications.NoticeDelivered,
     notifications.NoticeFailed,
     notifications.NoticeSuppressed,
+    dunning.TaskCompleted,
+    payments.LateChargeAssessed,
 )
 
 
@@ -47,6 +52,8 @@ class Desk:
 
     companies: Companies
     evaluation_hour: int
+    #: So many notices a day always leave.
+    brake_floor: int = BRAKE_FLOOR
     # Versions never change, so one reading is enough for the process.
     _policies: dict[repository.PolicyKey, LoadedPolicy] = field(default_factory=dict)
 
@@ -98,7 +105,7 @@ class Desk:
         """
         payloads = [payload for of_account in told.values() for payload in of_account]
         cases = {
-            payload.case_id for payload in payloads if isinstance(payload, _NOTICES) and payload.case_id is not None
+            payload.case_id for payload in payloads if isinstance(payload, _OUTCOMES) and payload.case_id is not None
         }
         accounts = await repository.lock_accounts(tx, triggers, named=_named(payloads), cases=cases)
         companies = {account.company for account in accounts}
@@ -126,6 +133,9 @@ class Desk:
             else {}
         )
         verdicts = await repository.control_verdicts(tx, companies)
+        receipts = await repository.unknown_receipts(tx, companies)
+        lines = await repository.product_lines(tx, invoices)
+        days = await self._notice_days(tx, companies)
         changes = Changes()
         checked: list[tuple[StoredAccount, datetime | None]] = []
         for account in accounts:
@@ -134,7 +144,16 @@ class Desk:
             loaded = await self._policy_for(tx, account, choices, as_of)
             ladder = loaded.ladder if loaded is not None else None
             verdict = cast("Verdict | None", verdicts.get((account.company, account.currency)))
-            known = account_of(account, profile, loaded, cash=cash.get(account.company), verdict=verdict)
+            known = account_of(
+                account,
+                profile,
+                loaded,
+                cash=cash.get(account.company),
+                verdict=verdict,
+                receipts=receipts.get((account.company, account.currency), {}),
+            )
+            if lines:
+                known = replace(known, product_lines=lines)
             if replaced:
                 known = replace(
                     known,
@@ -144,7 +163,12 @@ class Desk:
             for payload in told.get(account.account_id, ()):
                 if isinstance(payload, _GONE) or getattr(payload, "invoice_id", None) not in cancelled:
                     now = _follow(account, now, payload, ladder)
+            day = days[account.company]
+            if (held := day.brake()) is not None:
+                now = now.with_facts(brake=held)
             decision = evaluate(ladder, now.facts, as_of)
+            day.more += sum(action.step.kind == "notice" and action.approval is None for action in decision.actions)
+            day.trips = day.trips or any(found.code == Reason.BRAKED for found in decision.reasons)
             after = applied(now, ladder, decision, as_of)
             calendar = loaded.calendar if loaded is not None else company_calendar(profile)
             trigger = triggers[account.account_id]
@@ -159,7 +183,42 @@ class Desk:
             checked.append((account, due_at))
         if changes.accounts:
             await repository.write(tx, changes)
+        await self._count_notices(tx, days)
         return checked
+
+    async def _notice_days(self, tx: Transaction, companies: Collection[str]) -> dict[str, brake.NoticeDay]:
+        """How many notices companies have requested today, and whether more may leave."""
+        days: dict[str, brake.NoticeDay] = {}
+        rows = await repository.notice_days(tx, companies)
+        for company in companies:
+            today = self.as_of(tx, self.profile(company))
+            own = {row.on_date: row for row in rows if row.company == company}
+            now = own.get(today)
+            usual = [row.notices for on, row in own.items() if 0 < (today - on).days <= brake.USUAL_DAYS]
+            days[company] = brake.NoticeDay(
+                limit=brake.limit(usual, self.brake_floor),
+                requested=0 if now is None else now.notices,
+                is_braked=any(row.braked_at is not None and row.released_by is None for row in own.values()),
+                is_released=now is not None and now.released_by is not None,
+            )
+        return days
+
+    async def _count_notices(self, tx: Transaction, days: Mapping[str, brake.NoticeDay]) -> None:
+        """Last of all, since other workers wait for the row."""
+        for company, day in sorted(days.items()):
+            trips = day.trips and not day.is_braked
+            if not day.more and not trips:
+                continue
+            await repository.count_notices(
+                tx, company=company, on=self.as_of(tx, self.profile(company)), more=day.more, trips=trips
+            )
+            if trips:
+                logger().error(
+                    "more notices than usual: the rest waits until a person releases it",
+                    company=company,
+                    limit=day.limit,
+                    requested=day.requested + day.more,
+                )
 
     async def evaluate_customer(self, tx: Transaction, company: str, customer: str, trigger: Trigger) -> None:
         """Evaluate all accounts of a customer."""
@@ -191,12 +250,17 @@ class Desk:
             and (choice.company, choice.currency) == (account.company, account.currency)
             and choice.effective_from <= as_of
         ]
-        subject = _subject(account)
+        subject = _subject(account, as_of)
         for choice in sorted(active, key=lambda choice: (-choice.priority, choice.policy)):
             loaded = await self._load(tx, choice)
             if loaded.policy.applies_to.holds(subject):
                 return loaded
         return None
+
+    async def policy_of(self, tx: Transaction, account: StoredAccount) -> LoadedPolicy | None:
+        """The version an account's case is pinned to or would take now; None: no policy applies."""
+        choices = await self._choices(tx, [account])
+        return await self._policy_for(tx, account, choices, self.as_of(tx, self.profile(account.company)))
 
     async def version(self, tx: Transaction, *, company: str, policy: str, version: int) -> LoadedPolicy:
         """One version of a policy, ready to be evaluated.
@@ -263,30 +327,31 @@ def _pin(account: StoredAccount) -> repository.PolicyKey | None:
     return None if is_quiet else (account.company, case.policy, case.policy_version)
 
 
-def _subject(account: StoredAccount) -> Subject:
+def _subject(account: StoredAccount, as_of: date) -> Subject:
     """What the choice of a policy may ask."""
     debtor = account.debtor
+    broken = broken_in_a_year(account.promises, as_of)
     if debtor is None:
-        return Subject()
+        return Subject(broken_promises=broken)
     return Subject(
         segment=debtor.segment,
         country=debtor.country,
         language=debtor.language,
         protected_party=debtor.protected_party,
-        broken_promises=0,
+        broken_promises=broken,
         reachable=debtor.reachable,
     )
 
 
 def _follow(stored: StoredAccount, account: Account, told: Payload, ladder: Ladder | None) -> Account:
-    """The account after what was told; the outcome of a closed case's notice touches the runs of that case."""
+    """The account after what was told; the outcome of a closed case's run touches the runs of that case."""
     case_id = getattr(told, "case_id", None)
-    if not isinstance(told, _NOTICES) or case_id is None or (stored.case and stored.case.case_id == case_id):
+    if not isinstance(told, _OUTCOMES) or case_id is None or (stored.case and stored.case.case_id == case_id):
         return follow(account, told, ladder)
-    own, other = account.facts.runs, tuple(stored.runs.get(case_id, ()))
-    after = follow(account.with_facts(runs=other), told, ladder)
-    stored.runs[case_id] = list(after.facts.runs)
-    return after.with_facts(runs=own, heard_tone=account.facts.heard_tone)
+    closed = replace(account, closed_runs=tuple(stored.runs.get(case_id, ())))
+    after = follow_closed(closed, told, ladder)
+    stored.runs[case_id] = list(after.closed_runs)
+    return replace(after, closed_runs=account.closed_runs)
 
 
 def _named(payloads: Sequence[Payload]) -> set[UUID]:
@@ -309,6 +374,7 @@ def account_of(
     *,
     cash: date | None,
     verdict: Verdict | None,
+    receipts: Mapping[UUID, int],
 ) -> Account:
     """What is known of an account, its levels as places in the policy at hand."""
     case = stored.case
@@ -321,11 +387,19 @@ def account_of(
         last_contact_on=stored.last_contact_on,
         heard_tone=case.heard_tone if case is not None else None,
         contacts=stored.contacts,
-        stops=tuple(
-            Stop(Reason.ON_HOLD, hold.reason, hold.placed_on, hold.until_on, frozenset(hold.receivable_ids))
-            for hold in stored.holds
+        stops=(
+            *(
+                Stop(Reason.ON_HOLD, hold.reason, hold.placed_on, hold.until_on, frozenset(hold.receivable_ids))
+                for hold in stored.holds
+            ),
+            *stored.stops,
         ),
+        promises=stored.promises,
         runs=tuple(runs),
+        effects=stored.effects,
+        handed_over=stored.handed_over,
+        unidentified=frozenset(receipts.values()),
+        evidence=stored.evidence,
         corrections=stored.corrections,
         cash=CashNeed(cash) if profile.cash_feed == "watermark" else None,
         control=verdict,
@@ -344,7 +418,7 @@ def account_of(
         promised_on=stored.next_check_on,
     )
     settled = {item.receivable_id: _item(item, loaded) for item in stored.items if not item.open}
-    return Account(facts, settled=settled)
+    return Account(facts, settled=settled, closed_tone=stored.closed_tone, receipts=receipts)
 
 
 def _item(stored: repository.StoredItem, loaded: LoadedPolicy | None) -> Item:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
 from uuid import UUID
@@ -14,6 +14,7 @@ from cobranza.contracts.payloads import Payload, Purpose
 from cobranza.contracts.reasons import Reason
 from cobranza.dunning import repository
 from cobranza.dunning.domain.errors import UnknownStepRunError
+from cobranza.dunning.domain.ladder import DAY
 from cobranza.dunning.use_cases.application import Trigger
 from cobranza.dunning.use_cases.evaluation import Desk
 
@@ -29,19 +30,28 @@ async def follow_payments(desk: Desk, tx: Transaction, events: Sequence[Event]) 
     """Balances, credit, cash watermarks and control totals."""
     of_key: dict[repository.AccountKey, list[tuple[Payload, Event]]] = {}
     triggers: dict[UUID, Trigger] = {}
+    charges: list[tuple[payments.LateChargeAssessed, Event]] = []
+    unknown: list[payments.PaymentReceived] = []
+    found: dict[tuple[str, UUID], Event] = {}
     for event in events:
         desk.profile(event.company)
         match event.data:
+            case payments.LateChargeAssessed() as told:
+                charges.append((told, event))
+            case payments.PaymentReceived(customer=None) as told:
+                unknown.append(told)
+            case payments.PaymentAllocated() | payments.PaymentReversed() | payments.PaymentRefunded() as told:
+                found[(told.company, told.payment_id)] = event
             case payments.ReceivableChanged() as told:
                 of_key.setdefault((told.company, told.customer, told.currency), []).append((told, event))
             case payments.CreditChanged(customer=str(customer)) as told:
                 of_key.setdefault((told.company, customer, told.currency), []).append((told, event))
-            case payments.LateChargeAssessed() as told:
-                of_key.setdefault((told.company, told.customer, told.amount.currency), []).append((told, event))
             case payments.CashWatermark(all_through_on=date() as through_on) as told:
                 await repository.save_cash(tx, told.company, through_on)
-                for account_id in await repository.accounts_waiting(tx, company=told.company, reason=Reason.CASH_STALE):
-                    triggers[account_id] = Trigger.of(event)
+                waiting = await repository.accounts_waiting(tx, company=told.company, reason=Reason.CASH_STALE)
+                # A promise is judged once cash is known through its limit.
+                judged = await repository.accounts_promising(tx, company=told.company, before=through_on + DAY)
+                triggers |= dict.fromkeys((*waiting, *judged), Trigger.of(event))
             case payments.ControlTotalChecked() as told:
                 await repository.save_control(
                     tx, company=told.company, currency=told.currency, verdict=told.standing_now, total_on=told.total_on
@@ -52,9 +62,44 @@ async def follow_payments(desk: Desk, tx: Transaction, events: Sequence[Event]) 
                     triggers[account_id] = Trigger.of(event)
             case _:
                 continue
+    triggers |= await _unknown_receipts(tx, unknown, found)
     accounts = await repository.account_ids(tx, of_key)
     triggers |= {accounts[key]: Trigger.of(told[-1][1]) for key, told in of_key.items()}
-    await desk.evaluate(tx, triggers, {accounts[key]: [payload for payload, _ in told] for key, told in of_key.items()})
+    told_of = {accounts[key]: [payload for payload, _ in told] for key, told in of_key.items()}
+    of_case = await repository.accounts_by_case(tx, {charge.case_id for charge, _ in charges}) if charges else {}
+    for charge, event in charges:
+        # A charge of a case that is not dunning's confirms nothing here.
+        if charge.case_id in of_case:
+            triggers[of_case[charge.case_id]] = Trigger.of(event)
+            told_of.setdefault(of_case[charge.case_id], []).append(charge)
+    await desk.evaluate(tx, triggers, told_of)
+
+
+async def _unknown_receipts(
+    tx: Transaction, received: Sequence[payments.PaymentReceived], found: Mapping[tuple[str, UUID], Event]
+) -> dict[UUID, Trigger]:
+    """Keep receipts of nobody until they are applied or gone; the accounts that waited for the latter."""
+    await repository.save_unknown_receipts(
+        tx,
+        [
+            {
+                "company": told.company,
+                "payment_id": told.payment_id,
+                "currency": told.amount.currency,
+                "amount": told.amount.minor,
+            }
+            for told in received
+        ],
+    )
+    triggers: dict[UUID, Trigger] = {}
+    if found:
+        event = next(iter(found.values()))
+        for company, currency in set(await repository.drop_unknown_receipts(tx, found)):
+            waiting = await repository.accounts_waiting(
+                tx, company=company, reason=Reason.PAYER_UNKNOWN, currency=currency
+            )
+            triggers |= dict.fromkeys(waiting, Trigger.of(event))
+    return triggers
 
 
 async def follow_invoicing(desk: Desk, tx: Transaction, events: Sequence[Event]) -> None:
@@ -62,6 +107,7 @@ async def follow_invoicing(desk: Desk, tx: Transaction, events: Sequence[Event])
     due: dict[tuple[str, UUID], Event] = {}
     of_invoice: dict[tuple[str, UUID], list[Event]] = {}
     cancelled: dict[tuple[str, UUID], UUID | None] = {}
+    lines: dict[tuple[str, UUID], str] = {}
     for event in events:
         desk.profile(event.company)
         match event.data:
@@ -70,10 +116,17 @@ async def follow_invoicing(desk: Desk, tx: Transaction, events: Sequence[Event])
             case invoicing.InvoiceCancelled() | invoicing.InvoiceReplaced() as told:
                 cancelled[(told.company, told.invoice_id)] = told.replaced_by
                 of_invoice.setdefault((told.company, told.invoice_id), []).append(event)
+            case (
+                invoicing.InvoiceIssued(product_line=str(line))
+                | invoicing.InvoiceChanged(product_line=str(line)) as told
+            ):
+                lines[(told.company, told.invoice_id)] = line
+                of_invoice.setdefault((told.company, told.invoice_id), []).append(event)
             case invoicing.InvoiceAcknowledged() as told:
                 of_invoice.setdefault((told.company, told.invoice_id), []).append(event)
             case _:
                 continue
+    await repository.save_product_lines(tx, lines)
     triggers: dict[UUID, Trigger] = {}
     told_of: dict[UUID, list[Payload]] = {}
     if due:

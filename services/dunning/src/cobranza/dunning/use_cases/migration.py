@@ -72,7 +72,7 @@ async def migrate(
         assert case.policy_version is not None
         old = await desk.version(tx, company=company, policy=policy, version=case.policy_version)
         # The control total holds effects alone; it does not change when they are due.
-        account = account_of(stored, profile, old, cash=cash.get(company), verdict="matched")
+        account = account_of(stored, profile, old, cash=cash.get(company), verdict="matched", receipts={})
         _require_places(account, old, new, mapping)
         moved = migrated(account, old.ladder, new.ladder, mapping)
         differences.append(
