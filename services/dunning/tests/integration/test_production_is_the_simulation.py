@@ -84,7 +84,7 @@ class Production:
                 made = await recording.record(self.service.desk, tx, told, about=about, by="Lucía")
         except DunningError:
             return
-        if isinstance(made, recording.Evidence):
+        if not isinstance(made, Payload):
             return
         self.facts.append(DatedFact(self.day, made))
         if form == "plan":
@@ -336,7 +336,9 @@ class Hand:
                 }  # fmt: skip
                 await world.tell(invoicing.CustomerChanged.model_validate(told))
             case "hold":
-                scope = {"scope": "receivable", "receivable_ids": [item.receivable_id]} if item and n % 2 else {}
+                scope: dict[str, Any] = (
+                    {"scope": "receivable", "receivable_ids": [item.receivable_id]} if item and n % 2 else {}
+                )
                 until = day + timedelta(days=n % 9)
                 await world.record(
                     "hold", customer="C-1", reason="internal", until_on=until, **{"scope": "customer", **scope}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -137,6 +139,48 @@ async def test_an_unknown_step_in_an_outcome_is_parked_and_the_case_goes_on(serv
     [parked] = await service.rows("SELECT error_class FROM parked")
     assert parked.error_class == "step_run_unknown"
     assert [told["step"] for told in await service.told("notice-requested")] == ["aviso-1", "aviso-2"]
+    assert await service.broken() == {}
+
+
+async def test_a_balance_paid_beyond_what_was_open_is_parked_and_the_case_stays(service: Any) -> None:
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"))
+    await service.at("01-14")
+    before = await service.rows("SELECT open, level FROM receivable")
+    record = service.event(service.receivable("A-1", "01-11", open="8000.00", cause="payment-received"))
+    data = {**json.loads(record.value), "allocated": "60000.00", "open": "-2000.00"}
+
+    await service.deliver(dataclasses.replace(record, value=json.dumps(data).encode()))
+
+    assert len(await service.rows("SELECT 1 FROM parked")) == 1
+    assert await service.rows("SELECT open, level FROM receivable") == before
+    assert await service.broken() == {}
+
+
+async def test_a_plan_is_kept_as_promises_completed_by_its_money_and_listed(
+    service: Any, client: httpx.AsyncClient
+) -> None:
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"))
+    await service.at("01-13")
+    halves = [{"amount": {"amount": "29000.00", "currency": "MXN"}, "due_on": f"2027-01-{day}"} for day in (18, 25)]
+    body = _promise(service)
+    plan = {"company": "acme-mx", "customer": "C-1", "lines": body["lines"], "instalments": halves}
+
+    agreed = await _post(client, "plans", plan, "k-1")
+    short = await _post(client, "plans", {**plan, "instalments": halves[:1]}, "k-2")
+    await service.at("01-15")
+    contacts = await service.told("notice-requested")
+    await service.tell(service.receivable("A-1", "01-11", open="29000.00", cause="payment-received"))
+    listed = (await client.get("/dunning/v1/agreements?company=acme-mx&kind=promise&state=open")).json()["items"]
+    await service.tell(service.receivable("A-1", "01-11", open="0.00", cause="payment-received"))
+
+    assert (agreed.status_code, short.status_code, contacts) == (201, 422, [])
+    assert [one["told"]["promised_on"] for one in listed] == ["2027-01-25"]
+    assert [told["promised_on"] for told in await service.told("promise-kept")] == ["2027-01-18", "2027-01-25"]
+    assert [(told["outcome"], told["paid"]["amount"]) for told in await service.told("plan-ended")] == [
+        ("completed", "58000.00")
+    ]
     assert await service.broken() == {}
 
 

@@ -130,6 +130,17 @@ class TaskAnswer(BaseModel):
     completed_by: str | None
 
 
+class AgreementAnswer(BaseModel):
+    """A promise, plan, dispute or hand-over as it stands."""
+
+    agreement_id: UUID
+    kind: str
+    state: str = Field(description="open, or how it ended: kept, broken, withdrawn, completed, defaulted, upheld …")
+    recorded_by: str
+    approved_by: str | None
+    told: dict[str, Any] = Field(description="What was told of it last, as the event has it.")
+
+
 class AheadAnswer(BaseModel):
     """An effect that cannot be taken back from a debtor and comes to its day."""
 
@@ -508,6 +519,33 @@ def _add_tasks(routes: APIRouter, context: Context[DunningSettings]) -> None:
         async with context.database.reading() as connection:
             rows = await queries.tasks(connection, window, company=company, state=state, role=role, kind=kind)
         return window.page(rows, key=lambda row: (row.task_id,), item=_task)
+
+    @routes.get(
+        "/v1/agreements",
+        operation_id="list_agreements",
+        tags=["agreements"],
+        dependencies=[scope("agreements:read")],
+        summary="Promises, plans, disputes and hand-overs of a company, the last made first.",
+    )
+    async def list_agreements(
+        window: PageWindow,
+        principal: CurrentPrincipal,
+        company: str,
+        kind: Literal["promise", "plan", "dispute", "hand_over"] | None = None,
+        state: Literal["open", "ended"] | None = None,
+        customer: Annotated[str | None, Query(max_length=64)] = None,
+    ) -> Page[AgreementAnswer]:
+        principal.require_company(company)
+        is_open = None if state is None else state == "open"
+        async with context.database.reading() as connection:
+            rows = await queries.agreements(
+                connection, window, company=company, kind=kind, is_open=is_open, customer=customer
+            )
+        return window.page(
+            rows,
+            key=lambda row: (row.agreement_id,),
+            item=lambda row: AgreementAnswer.model_validate(row, from_attributes=True),
+        )
 
     @routes.get(
         "/v1/irreversible",

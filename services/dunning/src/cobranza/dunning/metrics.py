@@ -7,7 +7,7 @@ from typing import Final
 
 from cobranza.chassis.metrics import Catalogue, Metric
 
-CASE_STATES: Final = ("preventive", "active", "waiting", "held", "ended")
+CASE_STATES: Final = ("preventive", "active", "waiting", "held", "ended", "handed_over")
 
 CATALOGUE: Final = Catalogue(
     (
@@ -17,7 +17,7 @@ CATALOGUE: Final = Catalogue(
             meaning="Decisions to contact and not to contact; step and channel are 'none' without a contact.",
             labels={"step": 30, "channel": 6, "outcome": 5},
         ),
-        Metric(name="cases", kind="gauge", meaning="Open cases by state.", labels={"state": 5}),
+        Metric(name="cases", kind="gauge", meaning="Open cases by state.", labels={"state": 6}),
         Metric(
             name="cases_rearmed_total",
             kind="counter",

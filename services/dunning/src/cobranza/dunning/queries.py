@@ -20,6 +20,7 @@ from cobranza.dunning.domain.explanation import Explained, Language, Style, expl
 from cobranza.dunning.domain.policy import IRREVERSIBLE
 from cobranza.dunning.tables import (
     account,
+    agreement,
     collection_case,
     decision,
     notice_day,
@@ -31,6 +32,7 @@ from cobranza.dunning.tables import (
 
 _PLAIN = TypeAdapter(dict[str, Any])
 
+BY_AGREEMENT = Keyset((agreement.c.agreement_id, "desc"))
 BY_TASK = Keyset((task.c.task_id, "desc"))
 BY_OPENING = Keyset((collection_case.c.opened_on, "desc"), (collection_case.c.case_id, "asc"))
 
@@ -267,6 +269,26 @@ async def tasks(
         if wanted is not None:
             query = query.where(task.c.state[name].astext == wanted)
     return list(await connection.execute(BY_TASK.apply(query, after=window.after, limit=window.limit)))
+
+
+async def agreements(
+    connection: AsyncConnection,
+    window: Window,
+    *,
+    company: str,
+    kind: str | None,
+    is_open: bool | None,
+    customer: str | None,
+) -> list[Any]:
+    """Promises, plans, disputes and hand-overs of a company, the last made first, one more than the page."""
+    query = select(agreement).where(agreement.c.company == company)
+    if kind is not None:
+        query = query.where(agreement.c.kind == kind)
+    if is_open is not None:
+        query = query.where(agreement.c.state == "open" if is_open else agreement.c.state != "open")
+    if customer is not None:
+        query = query.where(agreement.c.told["customer"].astext == customer)
+    return list(await connection.execute(BY_AGREEMENT.apply(query, after=window.after, limit=window.limit)))
 
 
 async def irreversible_ahead(connection: AsyncConnection, *, company: str, on: date) -> list[Any]:
