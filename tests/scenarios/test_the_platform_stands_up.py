@@ -177,3 +177,56 @@ def test_a_second_start_on_the_same_state_says_who_has_it(up: Up) -> None:
     assert second.returncode == 3
     assert str(up.process.pid) in second.stderr
     assert "Traceback" not in second.stderr
+
+
+def test_a_killed_decision_worker_forgets_no_overdue_invoice(up: Up) -> None:
+    pid_file = up.state / "run" / "dunning-worker.pid"
+    killed = int(pid_file.read_text(encoding="utf-8"))
+    environment = dict(
+        entry.split("=", 1)
+        for entry in Path(f"/proc/{killed}/environ").read_text(encoding="utf-8").split("\0")
+        if entry
+    )
+
+    def cobranza(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COBRANZA, *arguments], capture_output=True, text=True, check=False, cwd=ROOT, env=environment
+        )
+
+    for verb in ("load", "activate"):
+        done = cobranza("dunning", "policy", verb, "friendly-b2b", "--company", "acme-mx")
+        assert done.returncode == 0, done.stderr
+    for number in range(24):
+        if number == 8:
+            os.kill(killed, signal.SIGKILL)
+        money = {"amount": "100.00", "currency": "MXN"}
+        event = {
+            "specversion": "1.0",
+            "id": f"overdue-{number}",
+            "source": "/erp/acme-mx/erp",
+            "type": "erp.invoice-issued.v1",
+            "datacontenttype": "application/json",
+            "data": {
+                "company": "acme-mx",
+                "customer": f"L-{number}",
+                "external": {"system": "erp", "id": f"L-{number}"},
+                "number": f"L-{number}",
+                "issued_on": "2026-01-02",
+                "payable": money,
+                "instalments": [{"number": 1, "due_on": "2026-01-31", "amount": money}],
+            },
+        }
+        assert httpx.post(f"{up.base}/invoicing/v1/events", json=event, trust_env=False).status_code < 300
+
+    def collected() -> bool:
+        answer = httpx.get(f"{up.base}/dunning/v1/cases", params={"company": "acme-mx", "limit": 100}, trust_env=False)
+        return len({case["customer"] for case in answer.json()["items"] if case["customer"].startswith("L-")}) == 24
+
+    assert _eventually(collected, seconds=90)
+    assert int(pid_file.read_text(encoding="utf-8")) != killed
+
+    def broken() -> dict[str, int]:
+        verified = cobranza("verify", "--json")
+        return {name: count for name, count in json.loads(verified.stdout.splitlines()[-1]).items() if count}
+
+    assert _eventually(lambda: not broken()), broken()
