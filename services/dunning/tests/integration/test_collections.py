@@ -571,22 +571,30 @@ async def test_steps_that_charge_carry_the_terms_of_the_policy(service: Any) -> 
         for policy, _ in await policies.load_policy(service.desk, tx, document, company="acme-mx"):
             await policies.activate_policy(service.desk, tx, company="acme-mx", policy=policy.policy, version=None)
     await service.tell(service.receivable("A-1", "01-11"))
-    answered = 0
+    answered, charged = 0, list[tuple[list[str], str, str]]()
     for day in [f"01-{d:02}" for d in range(12, 32)] + [f"02-{d:02}" for d in range(1, 12)]:
         await service.at(day)
         requests = await service.told("notice-requested")
         if len(requests) > answered:
             await service.sent(requests[-1], day)
             answered = len(requests)
-    checked = {
-        "company": "acme-mx", "currency": "MXN", "total_on": "2027-02-10", "verdict": "matched",
-        "found": {"open_count": 1, "open_total": {"amount": "58000.00", "currency": "MXN"}},
-        "checked_at": "2027-02-11T12:00:00Z",
-    }  # fmt: skip
-    await service.tell(payments.ControlTotalChecked.model_validate(checked))
+        fees = [told for told in await service.told("step-reached") if told["step"] == "cargo"]
+        if fees and not charged:
+            before = await service.rows("SELECT state FROM step_run WHERE step = 'cargo'")
+            assessed = {
+                "company": "acme-mx", "receivable_id": str(UUID(int=77)), "customer": "C-1",
+                "case_id": fees[0]["case_id"], "step": "cargo", "run": fees[0]["run"], "code": "gestion", "kind": "fee",
+                "amount": {"amount": "250.00", "currency": "MXN"}, "rule": "friendly-b2b@1",
+                "assessed_on": f"2027-{day}", "due_on": f"2027-{day}",
+            }  # fmt: skip
+            await service.tell(payments.LateChargeAssessed.model_validate(assessed))
+            [done] = await service.rows("SELECT state FROM step_run WHERE step = 'cargo'")
+            [item] = await service.rows("SELECT level_step FROM receivable")
+            charged.append(([run.state for run in before], done.state, item.level_step))
 
     reached = {told["step"]: told for told in await service.told("step-reached")}
 
+    assert charged == [(["requested"], "sent", "cargo")]
     interest, fee = reached["requerimiento"], reached["cargo"]
     assert (interest["effect"], interest["charge_rules"], "fee_terms" in interest) == ("interest", "mx-ccom-362", False)
     assert (fee["effect"], fee["fee"], fee["charge_rules"]) == ("fee", "gestion", "mx-ccom-362")
@@ -595,18 +603,6 @@ async def test_steps_that_charge_carry_the_terms_of_the_policy(service: Any) -> 
         "max": {"amount": "300.00", "currency": "MXN"}, "settle": "waive_on_principal",
     }  # fmt: skip
     assert "charge_rules" not in reached["aviso-1"]
-
-    before = await service.rows("SELECT state FROM step_run WHERE step = 'cargo'")
-    assessed = {
-        "company": "acme-mx", "receivable_id": str(UUID(int=77)), "customer": "C-1", "case_id": fee["case_id"],
-        "step": "cargo", "run": fee["run"], "code": "gestion", "kind": "fee",
-        "amount": {"amount": "250.00", "currency": "MXN"}, "rule": "friendly-b2b@1", "assessed_on": "2027-02-11",
-        "due_on": "2027-02-11",
-    }  # fmt: skip
-    await service.tell(payments.LateChargeAssessed.model_validate(assessed))
-    [done] = await service.rows("SELECT state FROM step_run WHERE step = 'cargo'")
-    [item] = await service.rows("SELECT level_step FROM receivable")
-    assert ([run.state for run in before], done.state, item.level_step) == (["requested"], "sent", "cargo")
 
 
 async def test_a_call_that_reaches_nobody_lets_the_ladder_go_on_and_a_task_ends_once(service: Any) -> None:

@@ -225,6 +225,10 @@ async def compare(
         told = [f"{fact.on:%m-%d} {fact.told.TYPE.split('.')[2]}" for fact in production.facts if fact.on <= day]
         assert done == expected_done, (day, told)
         if found is not None and expected_found is not None:
+            if expected_found[0] == "act" != found[0]:
+                # Answers of one day are told one by one, and played at once: it was looked at once more.
+                assert found[2:] == expected_found[2:], (day, told)
+                continue
             assert found == expected_found, (day, told)
     return seen
 

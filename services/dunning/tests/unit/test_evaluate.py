@@ -24,6 +24,7 @@ from cobranza.dunning.domain.account import (
     answer_sent,
     answer_task,
     applied,
+    at_hand,
     follow,
 )
 from cobranza.dunning.domain.case import evaluate
@@ -120,7 +121,7 @@ class Played:
 
     def evaluate(self, as_of: date) -> Decision:
         decision = evaluate(self.ladder, self.account.facts, as_of)
-        self.account = applied(self.account, self.ladder, decision, as_of)
+        self.account = at_hand(applied(self.account, self.ladder, decision, as_of))
         for action in decision.actions:
             if action.approval is None:
                 lines = "+".join(f"{line.receivable_id.int}" for line in action.lines if line.step is not None)

@@ -582,6 +582,17 @@ def applied(account: Account, ladder: Ladder | None, decision: Decision, as_of: 
     return account
 
 
+def at_hand(account: Account) -> Account:
+    """The account with the runs that the next evaluation needs: those under way, and the last of each step.
+
+    Whoever stores runs does so before: one that has just ended may be neither.
+    """
+    last = dict(sorted((run.step, run.number) for run in account.facts.runs))
+    return account.with_facts(
+        runs=tuple(run for run in account.facts.runs if run.state in UNDER_WAY or last[run.step] == run.number)
+    )
+
+
 def follow_closed(account: Account, told: Payload, ladder: Ladder | None) -> Account:
     """The account after the outcome of a run of the case before."""
     after = follow(account.with_facts(runs=account.closed_runs), told, ladder)
@@ -702,10 +713,7 @@ def _runs_of(account: Account, step: str, number: int) -> list[Run]:
 def _with_runs(account: Account, runs: Iterable[Run]) -> Account:
     known = {(run.step, run.number): run for run in account.facts.runs}
     known |= {(run.step, run.number): run for run in runs}
-    last = dict(sorted(known))
-    return account.with_facts(
-        runs=tuple(r for key, r in known.items() if r.state in UNDER_WAY or last[r.step] == key[1])
-    )
+    return account.with_facts(runs=tuple(known.values()))
 
 
 def _needs_delivery(ladder: Ladder | None, step: str) -> bool:

@@ -134,7 +134,7 @@ class _Evaluation:
         self._ready: dict[UUID, list[Rung]] = {}
         self._resumes: dict[UUID, date] = {}
         self._subject: Subject | None = None
-        self._open_runs: dict[str, Run] = {}
+        self._open_runs: list[Run] = []
         items: Sequence[Item] = facts.items
         if facts.runs:
             items = self._look_at_runs(items)
@@ -224,10 +224,14 @@ class _Evaluation:
                 if not rises:
                     items = self._passed(items, run)
                     continue
-            self._open_runs[run.step] = run
+            self._open_runs.append(run)
             if run.expires_on is not None:
                 self._dates.append(max(as_of, run.expires_on) + DAY)
         return items
+
+    def _under_way(self, step: Step) -> Run | None:
+        """The newest run of a step that is not over."""
+        return next((run for run in reversed(self._open_runs) if run.step == step.id), None)
 
     def _passed(self, items: Sequence[Item], run: Run) -> Sequence[Item]:
         rung = self._ladder.by_id.get(run.step)
@@ -256,9 +260,7 @@ class _Evaluation:
             plan.claimable = 0
             plan.finding = Finding(Reason.HANDED_OVER, {"invoice": item.number})
         if self._open_runs:
-            plan.busy = next(
-                (run for run in self._open_runs.values() if item.receivable_id in run.receivable_ids), None
-            )
+            plan.busy = next((run for run in self._open_runs if item.receivable_id in run.receivable_ids), None)
         return plan
 
     def _stop(self, plan: ItemDecision) -> None:
@@ -425,7 +427,7 @@ class _Evaluation:
             plan.step = chosen.step
             waiting = [(known.step, Reason(finding.code)) for known, finding in blocked]
             plan.skipped = _skipped([*skipped, *waiting], ready, chosen)
-            busy = self._open_runs.get(chosen.step.id)
+            busy = self._under_way(chosen.step)
             if busy is not None:
                 self._wait_for(plan, busy)
             return False
@@ -521,7 +523,7 @@ class _Evaluation:
             plan.finding = Finding(why, {"invoice": item.number, "step": rung.step.id, "on": on})
         elif not self._is_worth(rung, plan):
             plan.finding = Finding(Reason.BELOW_ITEM, {"invoice": item.number, "step": rung.step.id})
-        elif (busy := self._open_runs.get(rung.step.id)) is not None:
+        elif (busy := self._under_way(rung.step)) is not None:
             self._wait_for(plan, busy)
         else:
             plan.step = rung.step
@@ -725,9 +727,7 @@ class _Evaluation:
                 self._dates.append(facts.start_on)
                 return Finding(Reason.BEFORE_START, {"on": facts.start_on})
         if self._open_runs:
-            run = next(
-                (run for run in self._open_runs.values() if run.kind == "notice" and run.state == "requested"), None
-            )
+            run = next((run for run in self._open_runs if run.kind == "notice" and run.state == "requested"), None)
             if run is not None:
                 self._gates.append(Gate("run", "0", f"{run.step}#{run.number}", ok=False))
                 return Finding(Reason.RUN_OPEN, {"step": run.step, "run": run.number, "until": run.expires_on})
@@ -765,9 +765,7 @@ class _Evaluation:
         if rung.step.kind == "task":
             return None
         if rung.is_contact:
-            running = next(
-                (run for run in self._open_runs.values() if run.kind == "call" and run.state == "requested"), None
-            )
+            running = next((run for run in self._open_runs if run.kind == "call" and run.state == "requested"), None)
             if running is not None:
                 self._gates.append(Gate("run", "0", f"{running.step}#{running.number}", ok=False))
                 return Finding(
@@ -907,9 +905,7 @@ class _Evaluation:
             ][: MOST_LINES - len(kept)]
         chosen = {plan.receivable_id for plan in (*kept, *listed)}
         # A run that a person approved goes on under its own number, with whom it was proposed for.
-        approved = self._open_runs.get(step.id)
-        if approved is not None and approved.state != "approved":
-            approved = None
+        approved = next((run for run in self._open_runs if run.step == step.id and run.state == "approved"), None)
         approval = None if approved is not None else self._approval(kept)
         return [
             Action(

@@ -19,6 +19,7 @@ from cobranza.dunning.domain.account import (
     answer_sent,
     answer_task,
     applied,
+    at_hand,
     follow,
     follow_closed,
 )
@@ -219,7 +220,7 @@ class _Run:
             if self._assume == "delivered_and_approved_same_day":
                 for action in decision.actions:
                     account = self._answered(account, action, day)
-            self._accounts[customer] = account
+            self._accounts[customer] = at_hand(account)
             self._last[customer] = replace(decision, actions=(), closings=(), undoings=(), tellings=(), askings=())
             if not evaluated or decision.changes_facts:
                 evaluated.append(Evaluated(day, customer, decision, self._ladder.policy.currency))
@@ -230,8 +231,8 @@ class _Run:
 
     def _answered(self, account: Account, action: Action, day: date) -> Account:
         """The outside world does the best, the same day."""
-        run = next(run for run in account.facts.runs if run.step == action.step.id)
-        step, number = run.step, run.number
+        step = action.step.id
+        number = max(run.number for run in account.facts.runs if run.step == step)
         if action.approval is not None:
             return answer_task(account, self._ladder, step=step, run=number, disposition="approved", on=day)
         if action.step.kind == "notice":
