@@ -83,7 +83,7 @@ def test_what_is_given_closes_a_debt_and_never_more_than_it_owes(
         if given and r.open > 1
     }
     shares, given_ = close_by_reference(
-        available, [Claim((r,)) for r in owed], discounts=discounts, is_small=lambda rest, _: rest <= limit
+        available, [Claim((r,)) for r in owed], discounts=lambda _: discounts, is_small=lambda rest, _: rest <= limit
     )
     assert sum(shares.values()) <= available
     for r in owed:

@@ -45,26 +45,6 @@ def share_by_reference(available: int, claims: Sequence[Claim]) -> dict[UUID, in
     return shares
 
 
-def share_with_recovery(available: int, claims: Sequence[Claim]) -> dict[UUID, int]:
-    """As by reference; what is left then recovers what was given up of the debts that the payer names.
-
-    Args:
-        available: unapplied, in minor units of the receivables' currency.
-    """
-    shares = share_by_reference(available, claims)
-    available -= sum(shares.values())
-    for claim in claims:
-        taken = sum(shares.get(receivable.receivable_id, 0) for receivable in claim.receivables)
-        left_of_claim = available if claim.at_most is None else min(available, claim.at_most - taken)
-        for receivable in oldest_first(claim.receivables):
-            amount = min(left_of_claim, receivable.payable - shares.get(receivable.receivable_id, 0))
-            if amount > 0:
-                shares[receivable.receivable_id] = shares.get(receivable.receivable_id, 0) + amount
-                available -= amount
-                left_of_claim -= amount
-    return shares
-
-
 @dataclass(frozen=True, slots=True)
 class Given:
     """What closes a debt beside the money: the discount earned, or a small rest given up; minor units."""
@@ -77,23 +57,28 @@ def close_by_reference(
     available: int,
     claims: Sequence[Claim],
     *,
-    discounts: Mapping[UUID, int],
+    discounts: Callable[[Iterable[Receivable]], Mapping[UUID, int]],
     is_small: Callable[[int, int], bool],
 ) -> tuple[dict[UUID, int], dict[UUID, Given]]:
-    """As by reference with recovery; what the money is short of closes too where it was earned or is small.
+    """As by reference; a surplus recovers what was given up, what is short closes too where it was earned or is small.
 
     Args:
         available: unapplied, in minor units of the receivables' currency.
-        discounts: what may still be deducted of a receivable today.
+        discounts: of some receivables, what may still be deducted today and is less than they owe.
         is_small: whether so much missing of so much owed is given up.
 
     Returns:
         The amount for each receivable, and what is given with it.
     """
-    shares = share_with_recovery(available, claims)
+    shares = share_by_reference(available, claims)
+    if sum(shares.values()) < available:
+        return _with_recovery(available, claims, shares), {}
     named = {r.receivable_id: r for claim in claims for r in claim.receivables if r.kind == "invoice" and r.open}
+    short = {i: r.open - shares.get(i, 0) for i, r in named.items() if r.open > shares.get(i, 0)}
+    if not short:
+        return shares, {}
     owed = sum(r.open for r in named.values())
-    earned = {i: discounts[i] for i in named if discounts.get(i)}
+    earned = discounts(named.values())
     fits = all(
         claim.at_most is None
         or claim.at_most >= sum(r.open - earned.get(r.receivable_id, 0) for r in claim.receivables if r.open)
@@ -101,13 +86,27 @@ def close_by_reference(
     )
     if earned and fits and available == owed - sum(earned.values()):
         taken = {i: r.open - earned.get(i, 0) for i, r in named.items()}
-        return {i: share for i, share in taken.items() if share}, {i: Given(discount=d) for i, d in earned.items()}
-    short = {i: r.open - shares.get(i, 0) for i, r in named.items() if r.open > shares.get(i, 0)}
-    if len(short) == 1 and sum(shares.values()) == available:
+        return taken, {i: Given(discount=discount) for i, discount in earned.items()}
+    if len(short) == 1:
         ((last, rest),) = short.items()
         if last in shares and is_small(rest, owed):
             return shares, {last: Given(written_off=rest)}
     return shares, {}
+
+
+def _with_recovery(available: int, claims: Sequence[Claim], shares: dict[UUID, int]) -> dict[UUID, int]:
+    """What is left recovers what was given up of the debts that the payer names."""
+    available -= sum(shares.values())
+    for claim in claims:
+        taken = sum(shares.get(receivable.receivable_id, 0) for receivable in claim.receivables)
+        left_of_claim = available if claim.at_most is None else min(available, claim.at_most - taken)
+        for receivable in oldest_first(claim.receivables):
+            amount = min(left_of_claim, receivable.payable - shares.get(receivable.receivable_id, 0))
+            if amount > 0:
+                shares[receivable.receivable_id] = shares.get(receivable.receivable_id, 0) + amount
+                available -= amount
+                left_of_claim -= amount
+    return shares
 
 
 def share_oldest_first(available: int, receivables: Iterable[Receivable]) -> dict[UUID, int]:

@@ -339,7 +339,6 @@ async def save(tx: Transaction, facts: Facts) -> None:
     books = facts.books
     await _save_receivables(tx, books)
     await _save_receipts(tx, facts)
-    await _note_moved_debts(tx, books)
     # From here on nothing joins: custom plans would only plan the check of every foreign key anew, row by row.
     await tx.execute("SET LOCAL plan_cache_mode = auto")
     if books.allocations:
@@ -406,32 +405,24 @@ async def _save_receivables(tx: Transaction, books: Books) -> None:
     if changed:
         await tx.execute(
             """
-            UPDATE receivable r SET allocated = t.allocated, credited = t.credited, written_off = t.written_off,
-                given_up = t.given_up, due_on = t.due_on, version = t.version
-            FROM unnest(CAST(:company AS text[]), CAST(:receivable_id AS uuid[]), CAST(:allocated AS bigint[]),
-                CAST(:credited AS bigint[]), CAST(:written_off AS bigint[]), CAST(:given_up AS bigint[]),
-                CAST(:due_on AS date[]), CAST(:version AS bigint[]))
-                AS t(company, id, allocated, credited, written_off, given_up, due_on, version)
-            WHERE r.company = t.company AND r.receivable_id = t.id
-            """,
-            as_columns("company, receivable_id, allocated, credited, written_off, given_up, due_on, version", changed),
-        )
-
-
-async def _note_moved_debts(tx: Transaction, books: Books) -> None:
-    """A debt or a charge whose balance changed: what is charged for that debt is looked at again."""
-    moved = [books.receivables[i] for i in sorted(books.changed_receivables.keys() - books.new_receivables.keys())]
-    if moved:
-        await tx.execute(
-            """
+            WITH moved AS (
+                UPDATE receivable r SET allocated = t.allocated, credited = t.credited, written_off = t.written_off,
+                    given_up = t.given_up, due_on = t.due_on, version = t.version
+                FROM unnest(CAST(:company AS text[]), CAST(:receivable_id AS uuid[]), CAST(:allocated AS bigint[]),
+                    CAST(:credited AS bigint[]), CAST(:written_off AS bigint[]), CAST(:given_up AS bigint[]),
+                    CAST(:due_on AS date[]), CAST(:version AS bigint[]))
+                    AS t(company, id, allocated, credited, written_off, given_up, due_on, version)
+                WHERE r.company = t.company AND r.receivable_id = t.id
+                RETURNING r.company, r.receivable_id)
+            -- What is charged for a debt that moved, or of which a charge did, is looked at again.
             INSERT INTO charge_look (company, debt_id)
-            SELECT d.company, d.debt_id FROM unnest(CAST(:a AS text[]), CAST(:b AS uuid[])) AS t(a, b)
-                JOIN late_charge_debt d ON d.company = t.a AND d.debt_id = t.b
-            UNION SELECT d.company, d.debt_id FROM unnest(CAST(:a AS text[]), CAST(:b AS uuid[])) AS t(a, b)
-                JOIN late_charge_debt d ON d.company = t.a AND d.receivable_id = t.b
+            SELECT d.company, d.debt_id FROM moved m
+                JOIN late_charge_debt d ON d.company = m.company AND d.debt_id = m.receivable_id
+            UNION SELECT d.company, d.debt_id FROM moved m
+                JOIN late_charge_debt d ON d.company = m.company AND d.receivable_id = m.receivable_id
             ORDER BY 1, 2 ON CONFLICT (company, debt_id) DO UPDATE SET not_before = clock_timestamp(), reason = NULL
             """,
-            as_pairs((debt.company, debt.receivable_id) for debt in moved),
+            as_columns("company, receivable_id, allocated, credited, written_off, given_up, due_on, version", changed),
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from types import MappingProxyType
 from typing import Final, Literal
 from uuid import UUID, uuid5
@@ -337,8 +338,8 @@ class Desk:
         shares, given = close_by_reference(
             receipt.amount,
             claims,
-            discounts=self._discounts(claims, receipt.value_on),
-            is_small=tolerance_of(self._profile(told.company), receipt.currency).covers,
+            discounts=partial(self._discounts, receipt.value_on),
+            is_small=partial(self._is_small, told.company, receipt.currency),
         )
         _apply(posting, payment_id, shares, rule=BY_REFERENCE, given=given)
         self._spread(posting, payment_id, named=shares.keys())
@@ -366,20 +367,24 @@ class Desk:
                 claims.append(claim)
         return claims, reason
 
-    def _discounts(self, claims: Iterable[Claim], value_on: date) -> dict[UUID, int]:
+    def _discounts(self, value_on: date, receivables: Iterable[Receivable]) -> dict[UUID, int]:
         """What may be deducted of whole debts for money of a day, in minor units."""
         found = {}
-        for receivable in (r for claim in claims for r in claim.receivables if r.kind == "invoice"):
+        for receivable in receivables:
             assert receivable.invoice_id is not None  # an invoice's receivable names it
             stated = self.facts.new_discounts.get(receivable.invoice_id)
             discount, until_on = self.facts.discounts.get(receivable.invoice_id, (0, date.min))
             if stated is not None:
                 _, discount, until_on = stated
             is_whole = receivable.open == receivable.issued and discount < receivable.open
-            grace = timedelta(days=self._profile(receivable.company).discount_grace_days)
-            if discount and is_whole and value_on <= until_on + grace:
-                found[receivable.receivable_id] = discount
+            if discount and is_whole:
+                grace = timedelta(days=self._profile(receivable.company).discount_grace_days)
+                if value_on <= until_on + grace:
+                    found[receivable.receivable_id] = discount
         return found
+
+    def _is_small(self, company: str, currency: str, rest: int, owed: int) -> bool:
+        return tolerance_of(self._profile(company), currency).covers(rest, owed)
 
     def _claim(self, invoice_id: UUID, currency: str, at_most: int | None) -> Claim | None:
         """The receivables of an invoice as a claim, or None when they are in another currency."""
@@ -515,8 +520,8 @@ class Desk:
                 shares, given = close_by_reference(
                     receipt.unapplied,
                     claims,
-                    discounts=self._discounts(claims, receipt.value_on),
-                    is_small=tolerance_of(profile, receipt.currency).covers,
+                    discounts=partial(self._discounts, receipt.value_on),
+                    is_small=partial(self._is_small, told.company, receipt.currency),
                 )
                 rule = BY_REFERENCE
             elif receipt.currency == currency:

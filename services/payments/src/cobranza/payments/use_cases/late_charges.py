@@ -792,19 +792,20 @@ async def _open(tx: Transaction, *, company: str, customer: str, debts: Iterable
     ids = list(debts)
     await repository.lock_for_permit(tx, company=company, customer=customer)
     charges = await repository.charges_on(tx.connection, company=company, debts=ids)
-    needs = Needs(
-        customers={(company, customer)},
-        receivables={
-            *((company, debt) for debt in ids),
-            *((company, charge.receivable_id) for charge in charges),
-            *((company, debt) for charge in charges for debt in charge.debts),
-        },
+    known = await repository.receivables_of(tx.connection, company=company, ids=ids)
+    facts = await repository.open_books(
+        tx,
+        Needs(
+            customers={(company, customer)},
+            receivables={
+                *((company, debt) for debt in ids),
+                *((company, charge.receivable_id) for charge in charges),
+                *((company, debt) for charge in charges for debt in charge.debts),
+            },
+            # All instalments: the law's compensation is for the whole invoice.
+            invoices={(company, debt.invoice_id) for debt in known if debt.invoice_id is not None},
+        ),
     )
-    facts = await repository.open_books(tx, needs)
-    invoices = {debt.invoice_id for i in ids if (debt := facts.books.receivables.get(i)) and debt.invoice_id}
-    if invoices:
-        needs.invoices = {(company, invoice_id) for invoice_id in invoices}
-        facts = await repository.open_books(tx, needs)
     movements = await repository.movements_of(tx.connection, company=company, debts=ids)
     return _Opened(facts=facts, charges=charges, movements=movements)
 
