@@ -119,8 +119,15 @@ faults: install ## Broker, database, relay and senders killed and frozen, one af
 bench: install ## Speed beside fair opponents: make bench OUT=figures.json
 	@$(BIN)/python benchmarks/all_benchmarks.py $(if $(OUT),--out $(OUT))
 
+.PHONY: mutation
+mutation: install ## Change payments' domain line by line and count the changes that no unit test notices
+	cd services/payments && rm -rf mutants && $(CURDIR)/$(BIN)/mutmut run >/dev/null && $(CURDIR)/$(BIN)/mutmut results && \
+		$(CURDIR)/$(BIN)/mutmut export-cicd-stats >/dev/null
+	@$(BIN)/python -c 'import json; n = json.load(open("services/payments/mutants/mutmut-cicd-stats.json")); \
+		print(n["killed"], "of", n["total"], "changes noticed:", round(100 * n["killed"] / n["total"]), "%")'
+
 .PHONY: nightly
-nightly: check test faults bench ## What a landing does not wait for
+nightly: check test faults bench mutation ## What a landing does not wait for
 	$(MAKE) conformance EVENTS=300000 KILLS=20
 	$(PYTEST) -q --hypothesis-profile=nightly --timeout 1800 services/payments/tests/integration/test_ledger_machine.py
 	$(MAKE) lock-check
