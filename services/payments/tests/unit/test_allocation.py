@@ -93,3 +93,64 @@ def test_what_is_given_closes_a_debt_and_never_more_than_it_owes(
             assert shares[r.receivable_id] + also.discount + also.written_off == r.open
             assert also.discount in (0, discounts.get(r.receivable_id))
             assert also.written_off <= limit
+
+
+def closed(
+    available: int, *claims: Claim, discount: dict[int, int] | None = None, most_missing: int = 0
+) -> tuple[dict[int, int], dict[int, Given]]:
+    asked: list[tuple[int, int]] = []
+
+    def is_small(rest: int, owed: int) -> bool:
+        asked.append((rest, owed))
+        return rest <= most_missing
+
+    shares, given_ = close_by_reference(
+        available,
+        claims,
+        discounts=lambda debts: {
+            d.receivable_id: (discount or {})[d.receivable_id.int]
+            for d in debts
+            if d.receivable_id.int in (discount or {})
+        },
+        is_small=is_small,
+    )
+    return {i.int: amount for i, amount in shares.items()}, {i.int: one for i, one in given_.items()}
+
+
+def test_money_short_by_the_discounts_earned_closes_every_debt_with_its_own() -> None:
+    whole = Claim((debt(1, 100), debt(2, 200)))
+
+    assert closed(285, whole, discount={1: 5, 2: 10}) == (
+        {1: 95, 2: 190},
+        {1: Given(discount=5), 2: Given(discount=10)},
+    )
+    # One unit more or less is no discount.
+    assert closed(284, whole, discount={1: 5, 2: 10}) == ({1: 100, 2: 184}, {})
+    assert closed(286, whole, discount={1: 5, 2: 10}) == ({1: 100, 2: 186}, {})
+    # Paid in full, nothing is given.
+    assert closed(300, whole, discount={1: 5, 2: 10}) == ({1: 100, 2: 200}, {})
+
+
+def test_a_limit_that_the_payer_states_must_leave_room_for_the_discounted_amount() -> None:
+    assert closed(95, Claim((debt(1, 100),), 95), discount={1: 5}) == ({1: 95}, {1: Given(discount=5)})
+    assert closed(95, Claim((debt(1, 100),), 94), discount={1: 5}) == ({1: 94}, {})
+
+
+def test_a_small_rest_of_the_only_debt_left_is_given_up() -> None:
+    assert closed(98, Claim((debt(1, 100),)), most_missing=2) == ({1: 98}, {1: Given(written_off=2)})
+    assert closed(97, Claim((debt(1, 100),)), most_missing=2) == ({1: 97}, {})
+    # Of two debts short nobody knows which; of one that got nothing nothing is given up.
+    assert closed(2, Claim((debt(1, 2),)), Claim((debt(2, 1),)), most_missing=5) == ({1: 2}, {})
+    assert closed(99, Claim((debt(1, 100),), 98), Claim((debt(2, 2),), 1), most_missing=5) == ({1: 98, 2: 1}, {})
+
+
+def test_a_surplus_recovers_what_was_given_up_of_the_debts_named() -> None:
+    lost = debt(1, 100)._replace(written_off=60, given_up=60)
+    other = debt(2, 50)._replace(written_off=50, given_up=50)
+
+    assert lost.open == 40
+    assert closed(30, Claim((lost,))) == ({1: 30}, {})
+    assert closed(70, Claim((lost,))) == ({1: 70}, {})
+    assert closed(130, Claim((lost,))) == ({1: 100}, {})
+    assert closed(130, Claim((lost,)), Claim((other,))) == ({1: 100, 2: 30}, {})
+    assert closed(130, Claim((lost,), 70), Claim((other,))) == ({1: 70, 2: 50}, {})

@@ -235,7 +235,12 @@ def test_undoing_books_the_opposite_and_names_what_it_undoes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "booked"), [("credit_note", "credit-note-issued"), ("cancellation", "invoice-cancelled")]
+    ("kind", "booked"),
+    [
+        ("credit_note", "credit-note-issued"),
+        ("cancellation", "invoice-cancelled"),
+        ("waiver", "late-charge-waived"),
+    ],
 )
 def test_a_credit_takes_off_the_debt_without_money(kind: CreditKind, booked: str) -> None:
     books = Books(receivables=[receivable(1, 100)])
@@ -249,6 +254,113 @@ def test_a_credit_takes_off_the_debt_without_money(kind: CreditKind, booked: str
         entry(note, booked, Line(f"ADJUSTMENT:{kind}", 30, "MXN", receivable_id=RECEIVABLE), debt(-30))
     ]
     assert (told.credited, told.open, told.version) == (30, 70, 1)
+
+
+def adjusted(account: str, amount: int) -> Line:
+    return Line(f"ADJUSTMENT:{account}", amount, "MXN", receivable_id=RECEIVABLE)
+
+
+def test_giving_a_debt_up_closes_it_and_leaves_it_payable() -> None:
+    books = Books(receivables=[receivable(1, 100)])
+    decision = UUID(int=7)
+    step = posting(books, 1)
+
+    step.write_off(RECEIVABLE, 30, of=decision)
+    step.write_off(RECEIVABLE, 20, of=decision)
+    (told,) = step.close().receivables
+
+    assert books.entries == [
+        entry(
+            decision,
+            "receivable-written-off",
+            adjusted("write_off", 30),
+            debt(-30),
+            adjusted("write_off", 20),
+            debt(-20),
+        )
+    ]
+    assert (told.written_off, told.given_up, told.open, told.payable, told.version) == (50, 50, 50, 100, 1)
+
+
+def test_money_beyond_what_is_open_recovers_what_was_given_up_and_goes_back_exactly() -> None:
+    books = Books(receivables=[receivable(1, 100)._replace(written_off=60, given_up=60)], receipts=[receipt(90)])
+    step = posting(books, 1)
+
+    step.allocate(RECEIPT, RECEIVABLE, 70, rule="reference@1")
+    step.close()
+
+    assert books.entries == [
+        entry(CAUSE, "payment-allocated", money("UNAPPLIED", 70), debt(-70)),
+        entry(CAUSE, "write-off-recovered", adjusted("write_off", -30), debt(30)),
+    ]
+    after = books.receivables[RECEIVABLE]
+    assert (after.open, after.written_off, after.given_up, after.payable) == (0, 30, 30, 30)
+    (allocation,) = books.live_of_receipt(RECEIPT)
+    assert (allocation.written_off, allocation.is_recovery) == (-30, True)
+
+    books.entries.clear()
+    back = posting(books, 1)
+    back.undo(allocation, rule="reversal@1")
+    (undone,) = back.close().allocations
+
+    assert books.entries == [
+        entry(CAUSE, "allocation-undone", money("UNAPPLIED", -70), debt(70)),
+        entry(CAUSE, "recovery-undone", adjusted("write_off", 30), debt(-30)),
+    ]
+    assert (undone.written_off, undone.is_recovery) == (30, True)
+    again = books.receivables[RECEIVABLE]
+    assert (again.open, again.written_off, again.given_up, again.allocated) == (40, 60, 60, 0)
+
+
+def test_a_discount_and_a_small_rest_close_what_money_leaves_and_open_it_again() -> None:
+    books = Books(receivables=[receivable(1, 100)], receipts=[receipt(90)])
+    step = posting(books, 1)
+
+    step.allocate(RECEIPT, RECEIVABLE, 90, rule="reference@1", discount=8, written_off=2)
+    step.close()
+
+    assert books.entries == [
+        entry(CAUSE, "payment-allocated", money("UNAPPLIED", 90), debt(-90)),
+        entry(CAUSE, "discount-taken", adjusted("discount", 8), debt(-8)),
+        entry(CAUSE, "written-off", adjusted("write_off", 2), debt(-2)),
+    ]
+    after = books.receivables[RECEIVABLE]
+    assert (after.allocated, after.credited, after.written_off, after.given_up, after.open) == (90, 8, 2, 0, 0)
+    (allocation,) = books.live_of_receipt(RECEIPT)
+    assert (allocation.discount, allocation.written_off, allocation.is_recovery) == (8, 2, False)
+
+    books.entries.clear()
+    back = posting(books, 1)
+    back.undo(allocation, rule="reversal@1")
+    (undone,) = back.close().allocations
+
+    assert books.entries == [
+        entry(CAUSE, "allocation-undone", money("UNAPPLIED", -90), debt(90)),
+        entry(
+            CAUSE,
+            "difference-restored",
+            adjusted("discount", -8),
+            debt(8),
+            adjusted("write_off", -2),
+            debt(2),
+        ),
+    ]
+    assert (undone.discount, undone.written_off, undone.is_recovery) == (-8, -2, False)
+    assert books.receivables[RECEIVABLE].open == 100
+
+
+def test_a_refund_gives_back_a_part_of_what_is_unapplied() -> None:
+    books = Books(receipts=[receipt(60)])
+    decision = UUID(int=7)
+    step = posting(books, 1)
+
+    step.refund(RECEIPT, 25, of=decision)
+    told = step.close()
+
+    assert books.entries == [entry(decision, "payment-refunded", money("UNAPPLIED", 25), money("CASH", -25))]
+    after = books.receipts[RECEIPT]
+    assert (after.refunded, after.unapplied, after.version) == (25, 35, 2)
+    assert told.credits[0].unapplied == -25
 
 
 def test_giving_back_reverses_the_entry_of_the_receipt() -> None:
@@ -335,7 +447,8 @@ def test_open_debts_of_one_customer_come_oldest_first_and_charges_last() -> None
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["issue", "receive", "apply", "credit", "undo", "give back", "name"]), st.integers(1, 500)
+        st.sampled_from(["issue", "receive", "apply", "credit", "undo", "give back", "name", "give up", "refund"]),
+        st.integers(1, 500),
     ),
     max_size=25,
 )
@@ -353,6 +466,7 @@ def test_the_journal_alone_gives_every_balance(steps: list[tuple[str, int]]) -> 
     lines = [line for one in books.entries for line in one.lines]
     for key, known in books.receivables.items():
         assert known.open == sum(line.amount for line in lines if line.account == "AR" and line.receivable_id == key)
+        assert 0 <= known.given_up <= known.written_off
         assert known.open >= 0
     for key, kept in books.receipts.items():
         held = [line for line in lines if line.account in {"UNAPPLIED", "SUSPENSE"} and line.receipt_id == key]
@@ -376,11 +490,15 @@ def _play(books: Books, number: int, step: str, amount: int) -> None:
             customer = "C1" if amount % 3 else None
             now.receive(receipt(amount)._replace(receipt_id=UUID(int=9000 + number), customer=customer))
         case "apply" if open_debts and unapplied:
-            most = min(amount, open_debts[0].open, unapplied[-1].unapplied)
+            most = min(amount, open_debts[0].payable, unapplied[-1].unapplied)
             now.allocate(unapplied[-1].receipt_id, open_debts[0].receivable_id, most, rule="x@1")
         case "credit" if open_debts:
             most = min(amount, open_debts[-1].open)
             now.credit(open_debts[-1].receivable_id, most, kind="credit_note", of=UUID(int=7000 + number))
+        case "give up" if open_debts:
+            now.write_off(open_debts[0].receivable_id, min(amount, open_debts[0].open), of=UUID(int=6000 + number))
+        case "refund" if unapplied:
+            now.refund(unapplied[0].receipt_id, min(amount, unapplied[0].unapplied), of=UUID(int=6000 + number))
         case "undo" if live := [a for r in books.receipts for a in books.live_of_receipt(r)]:
             now.undo(live[amount % len(live)], rule="y@1")
         case "give back" if unapplied:
