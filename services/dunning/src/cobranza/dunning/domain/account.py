@@ -62,6 +62,7 @@ class Account:
         replaced: receivables of invoices that gave way to another, by the other's id (D15).
         closed_tone: the hardest tone of the case before; a reversal is not softer.
         closed_runs: of the case before; their outcome may still come.
+        ended_runs: of the case, that a later run of their step has put out of sight; for whoever stores them.
         receipts: amounts of receipts of the company whose payer is not known.
         product_lines: of invoices whose receivables are not known yet.
         cancelled: invoices that are no more; a balance of theirs is told late.
@@ -72,6 +73,7 @@ class Account:
     replaced: Mapping[UUID, tuple[Item, ...]] = field(default_factory=lambda: _NO_REPLACED)
     closed_tone: str | None = None
     closed_runs: tuple[Run, ...] = ()
+    ended_runs: tuple[Run, ...] = ()
     receipts: Mapping[UUID, int] = field(default_factory=lambda: _NO_RECEIPTS)
     product_lines: Mapping[UUID, str] = field(default_factory=lambda: _NO_LINES)
     cancelled: frozenset[UUID] = frozenset()
@@ -94,6 +96,9 @@ def follow(account: Account, told: Payload, ladder: Ladder | None) -> Account:
     match told:
         case payments.ReceivableChanged():
             return _balance(account, told)
+        case payments.CreditChanged(customer=None):
+            # Nobody's money is nobody's credit; once none is left, every receipt has found its payer.
+            return account if told.unapplied_minor or not account.receipts else _with_receipts(account, {})
         case payments.CreditChanged():
             return account.with_facts(unapplied=told.unapplied_minor)
         case payments.CashWatermark(feed=None):
@@ -703,9 +708,10 @@ def _with_runs(account: Account, runs: Iterable[Run]) -> Account:
     known = {(run.step, run.number): run for run in account.facts.runs}
     known |= {(run.step, run.number): run for run in runs}
     last = dict(sorted(known))
-    return account.with_facts(
-        runs=tuple(r for key, r in known.items() if r.state in UNDER_WAY or last[r.step] == key[1])
-    )
+    in_sight = {key for key, run in known.items() if run.state in UNDER_WAY or last[run.step] == key[1]}
+    ended = tuple(run for key, run in known.items() if key not in in_sight)
+    account = account.with_facts(runs=tuple(run for key, run in known.items() if key in in_sight))
+    return replace(account, ended_runs=(*account.ended_runs, *ended)) if ended else account
 
 
 def _needs_delivery(ladder: Ladder | None, step: str) -> bool:

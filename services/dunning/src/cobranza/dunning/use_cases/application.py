@@ -427,7 +427,7 @@ class Application:
         current = {case_id: list(runs) for case_id, runs in account.runs.items()}
         if own is not None:
             # A case that closes leaves its runs behind.
-            current[own] = [*self.after.facts.runs, *self.after.closed_runs]
+            current[own] = [*self.after.ended_runs, *self.after.facts.runs, *self.after.closed_runs]
         for case_id, runs in current.items():
             before = {(run.step, run.number): run for run in account.read_runs.get(case_id, ())}
             for run in runs:

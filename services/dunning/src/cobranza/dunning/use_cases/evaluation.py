@@ -348,10 +348,10 @@ def _follow(stored: StoredAccount, account: Account, told: Payload, ladder: Ladd
     case_id = getattr(told, "case_id", None)
     if not isinstance(told, _OUTCOMES) or case_id is None or (stored.case and stored.case.case_id == case_id):
         return follow(account, told, ladder)
-    closed = replace(account, closed_runs=tuple(stored.runs.get(case_id, ())))
+    closed = replace(account, closed_runs=tuple(stored.runs.get(case_id, ())), ended_runs=())
     after = follow_closed(closed, told, ladder)
-    stored.runs[case_id] = list(after.closed_runs)
-    return replace(after, closed_runs=account.closed_runs)
+    stored.runs[case_id] = [*after.ended_runs, *after.closed_runs]
+    return replace(after, closed_runs=account.closed_runs, ended_runs=account.ended_runs)
 
 
 def _named(payloads: Sequence[Payload]) -> set[UUID]:
