@@ -350,3 +350,38 @@ async def test_what_cannot_be_taken_back_is_listed_a_business_day_before(
     # The suspension is for Monday 02-22: it is seen on Friday, not before.
     assert (listed["02-18"], listed["02-19"]) == ([], ["suspend_service"])
     assert "suspender el servicio" in shown.text
+
+
+async def test_an_effect_waits_while_money_of_nobody_may_be_its_own(service: Any) -> None:
+    await service.activate("strict")
+    matched = {
+        "company": "acme-mx", "currency": "MXN", "total_on": "2027-01-04", "verdict": "matched",
+        "found": {"open_count": 1, "open_total": {"amount": "58000.00", "currency": "MXN"}},
+        "checked_at": "2027-01-04T12:00:00Z",
+    }  # fmt: skip
+    received = {
+        "company": "acme-mx", "payment_id": UUID(int=5), "amount": {"amount": "58000.00", "currency": "MXN"},
+        "external": {"system": "bank", "id": "5"}, "value_on": "2027-01-05", "booked_on": "2027-01-05", "method": "transfer",
+    }  # fmt: skip
+    nobody = service.credit("58000.00").model_copy(update={"customer": None})
+    await service.tell(
+        payments.ControlTotalChecked.model_validate(matched), payments.PaymentReceived.model_validate(received), nobody
+    )
+    await service.tell(service.receivable("A-1", "01-11"))
+    answered = 0
+    for day in [f"01-{d:02}" for d in range(4, 32)] + [f"02-{d:02}" for d in range(1, 5)]:
+        await service.at(day)
+        requests = await service.told("notice-requested")
+        for request in requests[answered:]:
+            await service.sent(request, day)
+        answered = len(requests)
+    held = await service.rows("SELECT reason, unapplied FROM account")
+    before = [task["kind"] for task in await service.told("task-created")]
+
+    await service.tell(service.credit("0.00").model_copy(update={"customer": None}))
+
+    assert tuple(held[0]) == ("payer_unknown", 0)
+    assert before == ["call"]
+    assert [task["kind"] for task in await service.told("task-created")] == ["call", "approval"]
+    assert await service.rows("SELECT 1 FROM unknown_receipt") == []
+    assert await service.broken() == {}

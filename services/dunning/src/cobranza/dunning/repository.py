@@ -1205,6 +1205,15 @@ async def drop_unknown_receipts(tx: Transaction, found: Iterable[tuple[str, UUID
     return [(row.company, row.currency) for row in rows]
 
 
+async def clear_unknown_receipts(tx: Transaction, *, company: str, currency: str) -> int:
+    """Forget all receipts of nobody in a currency; how many there were."""
+    result = await tx.execute(
+        "DELETE FROM unknown_receipt WHERE company = :company AND currency = :currency",
+        {"company": company, "currency": currency},
+    )
+    return int(result.rowcount)
+
+
 async def unknown_receipts(tx: Transaction, companies: Iterable[str]) -> dict[tuple[str, str], dict[UUID, int]]:
     """Receipts of nobody, by company and currency."""
     rows = await tx.execute(

@@ -94,6 +94,9 @@ def follow(account: Account, told: Payload, ladder: Ladder | None) -> Account:
     match told:
         case payments.ReceivableChanged():
             return _balance(account, told)
+        case payments.CreditChanged(customer=None):
+            # Nobody's money is nobody's credit; once none is left, every receipt has found its payer.
+            return account if told.unapplied_minor or not account.receipts else _with_receipts(account, {})
         case payments.CreditChanged():
             return account.with_facts(unapplied=told.unapplied_minor)
         case payments.CashWatermark(all_through_on=date() as through_on):

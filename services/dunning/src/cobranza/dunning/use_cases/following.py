@@ -33,6 +33,7 @@ async def follow_payments(desk: Desk, tx: Transaction, events: Sequence[Event]) 
     charges: list[tuple[payments.LateChargeAssessed, Event]] = []
     unknown: list[payments.PaymentReceived] = []
     found: dict[tuple[str, UUID], Event] = {}
+    settled: dict[tuple[str, str], Event] = {}
     for event in events:
         desk.profile(event.company)
         match event.data:
@@ -40,6 +41,10 @@ async def follow_payments(desk: Desk, tx: Transaction, events: Sequence[Event]) 
                 charges.append((told, event))
             case payments.PaymentReceived(customer=None) as told:
                 unknown.append(told)
+            case payments.CreditChanged(customer=None) as told:
+                settled.pop((told.company, told.currency), None)
+                if told.unapplied_minor == 0:
+                    settled[(told.company, told.currency)] = event
             case payments.PaymentAllocated() | payments.PaymentReversed() | payments.PaymentRefunded() as told:
                 found[(told.company, told.payment_id)] = event
             case payments.ReceivableChanged() as told:
@@ -62,7 +67,7 @@ async def follow_payments(desk: Desk, tx: Transaction, events: Sequence[Event]) 
                     triggers[account_id] = Trigger.of(event)
             case _:
                 continue
-    triggers |= await _unknown_receipts(tx, unknown, found)
+    triggers |= await _unknown_receipts(tx, unknown, found, settled)
     accounts = await repository.account_ids(tx, of_key)
     triggers |= {accounts[key]: Trigger.of(told[-1][1]) for key, told in of_key.items()}
     told_of = {accounts[key]: [payload for payload, _ in told] for key, told in of_key.items()}
@@ -76,9 +81,17 @@ async def follow_payments(desk: Desk, tx: Transaction, events: Sequence[Event]) 
 
 
 async def _unknown_receipts(
-    tx: Transaction, received: Sequence[payments.PaymentReceived], found: Mapping[tuple[str, UUID], Event]
+    tx: Transaction,
+    received: Sequence[payments.PaymentReceived],
+    found: Mapping[tuple[str, UUID], Event],
+    settled: Mapping[tuple[str, str], Event],
 ) -> dict[UUID, Trigger]:
-    """Keep receipts of nobody until they are applied or gone; the accounts that waited for the latter."""
+    """Keep receipts of nobody until they are applied or gone; the accounts that waited for the latter.
+
+    Args:
+        found: payments that were applied, taken back or given back.
+        settled: companies and currencies in which no money of nobody is left.
+    """
     await repository.save_unknown_receipts(
         tx,
         [
@@ -91,14 +104,16 @@ async def _unknown_receipts(
             for told in received
         ],
     )
+    freed = {key: next(iter(found.values())) for key in await repository.drop_unknown_receipts(tx, found)}
+    freed |= {
+        key: event
+        for key, event in settled.items()
+        if await repository.clear_unknown_receipts(tx, company=key[0], currency=key[1])
+    }
     triggers: dict[UUID, Trigger] = {}
-    if found:
-        event = next(iter(found.values()))
-        for company, currency in set(await repository.drop_unknown_receipts(tx, found)):
-            waiting = await repository.accounts_waiting(
-                tx, company=company, reason=Reason.PAYER_UNKNOWN, currency=currency
-            )
-            triggers |= dict.fromkeys(waiting, Trigger.of(event))
+    for (company, currency), event in freed.items():
+        waiting = await repository.accounts_waiting(tx, company=company, reason=Reason.PAYER_UNKNOWN, currency=currency)
+        triggers |= dict.fromkeys(waiting, Trigger.of(event))
     return triggers
 
 
