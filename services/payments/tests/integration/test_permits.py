@@ -139,6 +139,30 @@ async def test_a_hold_stops_until_its_last_day(ledger: Any, make: Any, ask: Any,
     assert (await ask("F-1", attempt=3)).granted
 
 
+async def test_a_case_that_is_handed_over_is_not_asked_for_until_it_comes_back(
+    ledger: Any, make: Any, ask: Any
+) -> None:
+    case = {"company": "acme-mx", "customer": "C1", "case_id": UUID(int=5), "currency": "MXN"}
+    await ledger.tell(make.invoice("F-1", "100.00"), make.invoice("F-2", "50.00"))
+    await ledger.tell(
+        dunning.CaseHandedOver.model_validate(
+            {**case, "to": "Bufete", "kind": "agency", "package_sha256": "0" * 64, "handed_on": date(2027, 1, 4),
+             "receivable_ids": [make.receivable_id("F-1")]}
+        )
+    )  # fmt: skip
+
+    answer = await ask("F-1", "F-2")
+    assert ([line.number for line in answer.lines], reasons(answer)) == (["F-2"], ["on_hold"])
+    assert answer.refusals[0].hold == "handed_over"
+
+    await ledger.tell(
+        dunning.CaseRecalled.model_validate(
+            {**case, "reason": "no_result", "by": "ana", "recalled_on": date(2027, 1, 5)}
+        )
+    )
+    assert [line.number for line in (await ask("F-1", attempt=2)).lines] == ["F-1"]
+
+
 async def test_a_hold_on_one_receivable_leaves_the_others(ledger: Any, make: Any, ask: Any) -> None:
     await ledger.tell(make.invoice("F-1", "100.00"), make.invoice("F-2", "50.00"))
     await ledger.tell(hold(scope="receivable", receivable_ids=(make.receivable_id("F-1"),)))

@@ -37,6 +37,11 @@ async def follow_stop(tx: Transaction, told: Payload) -> None:
             kind, stop_id, stops = "dispute", told.dispute_id, _of_lines("dispute", (line,))
         case dunning.DisputeResolved():
             kind, stop_id, stops = "dispute", told.dispute_id, _after_dispute(told)
+        case dunning.CaseHandedOver():
+            # Somebody else collects now; a notice under way is not sent any more.
+            kind, stop_id, stops = "hold", told.case_id, _handed_over(told)
+        case dunning.CaseRecalled():
+            kind, stop_id, stops = "hold", told.case_id, []
         case _:
             # Dunning's other facts stop nothing here.
             return
@@ -49,6 +54,13 @@ def _of_hold(told: dunning.HoldPlaced) -> list[Stop]:
     return [
         Stop(kind="hold", receivable_id=receivable_id, amount=None, reason=told.reason, until_on=told.until_on)
         for receivable_id in told.receivable_ids or (None,)
+    ]
+
+
+def _handed_over(told: dunning.CaseHandedOver) -> list[Stop]:
+    return [
+        Stop(kind="hold", receivable_id=receivable_id, amount=None, reason="handed_over", until_on=None)
+        for receivable_id in told.receivable_ids
     ]
 
 

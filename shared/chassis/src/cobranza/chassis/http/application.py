@@ -104,7 +104,8 @@ def create_app(
     app.state.parameters = {
         id(route.original_route): _parameters(route)
         for route in iter_route_contexts(app.routes)
-        if any((route.path or "").startswith(f"/{service}/v") for service in routers)
+        # Others post with parameters of their own, as providers' webhooks do.
+        if "GET" in (route.methods or ()) and any((route.path or "").startswith(f"/{service}/v") for service in routers)
     }
     app.add_middleware(Guarded, access=access, routes=routes)
     app.add_middleware(Observed, routes=routes)
