@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cobranza.chassis import cli, page
 from cobranza.contracts.topics import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
@@ -121,6 +122,13 @@ def test_locked_requirements_hold_hashes_and_no_addresses() -> None:
         pinned = [line for line in lines if "==" in line]
         assert pinned, path.name
         assert len([line for line in lines if "--hash=sha256:" in line]) >= len(pinned), path.name
+
+
+def test_every_link_of_the_navigation_has_its_spanish_in_the_frame() -> None:
+    labels = {link.label for service in cli.services().values() for link in service.pages}
+
+    # Each service shows the links of all: its own words would help on its own pages only.
+    assert labels <= page._known_texts(None)
 
 
 def test_the_shared_readme_lists_every_module_of_contracts_and_chassis() -> None:

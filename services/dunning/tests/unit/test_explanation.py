@@ -150,3 +150,14 @@ def test_every_reason_of_an_evaluation_is_a_sentence(reason: Reason, language: s
     told = explain_all([decision], _style(language), receivable_ids=frozenset(), since=None)
 
     assert reason.value.replace("_", " ").capitalize() + "." not in told
+
+
+def test_an_invoice_that_was_not_open_is_told_so_and_not_explained_by_the_others() -> None:
+    other = {"code": "not_due", "values": {"invoice": "F-2", "step": "aviso-1", "on": "2027-04-07"}}
+    item = {"receivable_id": "other", "number": "F-2", "step": None, "skipped": (), "finding": other}
+    decision = replace(_decision(), reasons=(other,), reasoning={"items": (item,)})
+
+    told = explain_all([decision], _style("en"), receivable_ids=frozenset({"mine"}), since=None)
+
+    assert told[1].startswith("Nothing of this invoice was left to collect that day")
+    assert not any("F-2" in sentence for sentence in told)

@@ -76,6 +76,10 @@ _SENTENCES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "La factura {invoice} se saltó el paso {step}: {why}.",
             "Invoice {invoice} skipped step {step}: {why}.",
         ),
+        "not_open": (
+            "De esta factura no quedaba nada por cobrar ese día; lo que sigue es del resto de la cuenta.",
+            "Nothing of this invoice was left to collect that day; what follows is about the rest of the account.",
+        ),
         "next": ("Se vuelve a revisar el {day}.", "It is checked again on {day}."),
         "no_next": (
             "Ninguna fecha lo cambia: hace falta un hecho nuevo o una persona.",
@@ -476,6 +480,8 @@ def explain(decision: Explained, style: Style, *, receivable_ids: frozenset[str]
         for item in decision.reasoning.get("items", ())
         if not receivable_ids or item["receivable_id"] in receivable_ids
     ]
+    if receivable_ids and not items and decision.reasoning.get("items"):
+        told.append(_say("not_open", style, {}))
     findings = [item["finding"] for item in items if item["finding"] is not None]
     # What was found for another invoice of the account does not explain this one.
     others = [item["finding"] for item in decision.reasoning.get("items", ()) if item not in items]
