@@ -23,6 +23,7 @@ class Entry:
     parts: tuple[tuple[str, str], ...] = ()
     payer: str = "Ferretería Núñez"
     end_to_end: str = "NOTPROVIDED"
+    to_account: str = ""
 
 
 def camt(*entries: Entry, kind: str = "053", account: str = IBAN, opening: str = "100.00", **changes: str) -> str:
@@ -50,9 +51,10 @@ def camt(*entries: Entry, kind: str = "053", account: str = IBAN, opening: str =
 def _entry(entry: Entry, currency: str) -> str:
     reference = f"<AcctSvcrRef>{entry.ref}</AcctSvcrRef>" if entry.ref else ""
     parts = entry.parts or ((entry.amount, entry.invoice or ""),)
+    paid_to = f"<CdtrAcct><Id><Othr><Id>{entry.to_account}</Id></Othr></Id></CdtrAcct>" if entry.to_account else ""
     details = "".join(
         f"<TxDtls><Refs><EndToEndId>{entry.end_to_end}</EndToEndId></Refs><Amt Ccy='{currency}'>{amount}</Amt>"
-        f"<RltdPties><Dbtr><Pty><Nm>{entry.payer}</Nm></Pty></Dbtr></RltdPties><RmtInf><Ustrd>{entry.text}</Ustrd>"
+        f"<RltdPties><Dbtr><Pty><Nm>{entry.payer}</Nm></Pty></Dbtr>{paid_to}</RltdPties><RmtInf><Ustrd>{entry.text}</Ustrd>"
         + (f"<Strd><RfrdDocInf><Nb>{invoice}</Nb></RfrdDocInf></Strd>" if invoice else "")
         + "</RmtInf></TxDtls>"
         for amount, invoice in parts

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from cobranza.contracts import invoicing, payments
+from cobranza.contracts import ingress, invoicing, payments
 from cobranza.contracts.money import Money
+from cobranza.contracts.payloads import External
 
 
 async def reason_of(ledger: Any, external_id: str) -> Any:
@@ -403,3 +404,18 @@ async def test_a_rest_beyond_the_tolerance_stays_open(ledger: Any, make: Any, am
 async def test_a_rest_in_mexico_stays_as_its_fiscal_receipt_states_it(ledger: Any, make: Any) -> None:
     await ledger.tell(make.invoice("F-1", "1000.00"), make.payment("P", "999.99", "F-1"))
     assert (await balance(ledger), await ledger.told(payments.WrittenOff)) == ((1, 0, 0), [])
+
+
+async def test_a_payment_that_was_accepted_before_a_field_existed_is_still_the_same(ledger: Any, make: Any) -> None:
+    told = ingress.PaymentReceived(
+        company="acme-mx", external=External(system="bank", id="P"), payer=ingress.Payer(name="Uno", account="123"),
+        amount=Money.of("50.00", "MXN"), value_on=date(2027, 1, 12),
+    )  # fmt: skip
+    await ledger.tell(told)
+
+    # As it was kept when a payer had no account that was paid to.
+    before = "1dc23174bac8b41499904464b24f1423870e8d174d9032e9149d48d1ae173e5e"
+    assert bytes(await ledger.value("SELECT sha256 FROM receipt")).hex() == before
+    other = told.model_copy(update={"payer": ingress.Payer(name="Uno", account="123", to_account="646")})
+    await ledger.tell(told, other)
+    assert await ledger.parked() == ["payment_conflict"]

@@ -32,10 +32,10 @@ async def settle(ledger: Any, **changes: Any) -> None:
         pass
 
 
-def customer(make: Any, code: str, name: str, tax_id: str | None = None) -> Any:
+def customer(make: Any, code: str, name: str, tax_id: str | None = None, *virtual: str) -> Any:
     return invoicing.CustomerChanged(
         company=ACME, customer=code, revision=1, name=name, tax_id=tax_id, country="MX", language="es-MX",
-        zone="America/Mexico_City",
+        zone="America/Mexico_City", virtual_accounts=virtual,
     )  # fmt: skip
 
 
@@ -404,3 +404,33 @@ async def test_matching_and_eight_writers_of_one_customer_never_deadlock(ledger:
     assert await ledger.unapplied("C1") == 50000 + 4 * 30000
     # A receipt that could not be looked at, a deadlock among others, would wait here for a minute.
     assert await ledger.rows("SELECT 1 FROM match_queue") == []
+
+
+async def test_money_on_a_customer_s_own_account_is_theirs_whatever_else_the_bank_says(ledger: Any, make: Any) -> None:
+    clabe = "646180 1111 2222 3333"
+    await ledger.tell(
+        customer(make, "C1", "Ferretería Ñandú", None, clabe, "646180-000000000009"),
+        customer(make, "C2", "Abarrotes El Sol"),
+        make.invoice("F-1", "50.00"),
+        make.payment("P", "50.00", **payer(name="ABARROTES EL SOL", to_account="646180111122223333")),
+    )
+    await settle(ledger)
+
+    assert (await ledger.open("F-1"), await ledger.unapplied("C2")) == (0, 0)
+    (kept,) = await suggestions(ledger, "applied")
+    assert kept.inputs["payer"] == {"by": "virtual_account", "seen": "646180111122223333"}
+
+
+async def test_an_account_of_two_customers_names_nobody_and_one_given_up_no_more(ledger: Any, make: Any) -> None:
+    await ledger.tell(
+        customer(make, "C1", "Ferretería Ñandú", None, "111"),
+        customer(make, "C2", "Abarrotes El Sol", None, "111"),
+        make.payment("P", "50.00", **payer(to_account="111")),
+    )
+    await settle(ledger)
+    assert await ledger.unapplied("-") == 5000
+
+    # The account is the first customer's alone from now on.
+    await ledger.tell(customer(make, "C2", "Abarrotes El Sol"))
+    await settle(ledger)
+    assert (await ledger.unapplied("-"), await ledger.unapplied("C1")) == (0, 5000)

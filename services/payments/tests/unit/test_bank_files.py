@@ -413,3 +413,10 @@ def test_any_bytes_are_refused_or_read(tmp_path: Path, content: bytes, format_: 
     refused = outcome(tmp_path, content, format_)
 
     assert refused is None or (str(refused).startswith("file") and refused.expected)
+
+
+def test_camt_tells_the_account_that_was_paid_to(tmp_path: Path) -> None:
+    clabe = "646180111122223333"
+    items = parse(tmp_path, bank.camt(Entry("10.00", ref="R1", to_account=clabe), Entry("20.00", ref="R2")))
+
+    assert [movement.to_account for movement in movements(items)] == [clabe, None]

@@ -94,6 +94,17 @@ def test_a_stronger_sign_wins_over_a_weaker_one() -> None:
     assert who(payer_tax_id="AES030303EF3", payer_name="Comercial del Norte") == ("C3", "tax_id")
 
 
+def test_the_account_that_was_paid_to_is_looked_at_before_every_other_sign() -> None:
+    parties = (Party("A", "Uno", "T1", virtual_accounts=frozenset({"6461"})), Party("B", "Dos", "T2"))
+
+    def who_of(**incoming: Any) -> Identity | None:
+        return identify(money(1, **incoming), parties, similarity=exactly)
+
+    assert who_of(to_account="64-61", payer_tax_id="T2") == Identity(customer="A", basis="virtual_account", seen="6461")
+    assert who_of(to_account="9999", payer_tax_id="T2") == Identity(customer="B", basis="tax_id", seen="T2")
+    assert who_of(customer="B", to_account="6461") == Identity(customer="B", basis="told", seen="B")
+
+
 def test_a_sign_that_names_two_customers_decides_nothing() -> None:
     twins = (Party("A", "Grupo Uno SA", "T1"), Party("B", "Grupo Uno S.A.", "T2"))
     assert identify(money(1, payer_name="Grupo Uno"), twins, similarity=exactly) is None

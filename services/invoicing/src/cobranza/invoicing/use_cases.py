@@ -84,6 +84,7 @@ class Intake:
             protected_party=told.protected_party,
             owner=told.owner,
             contacts=told.contacts,
+            virtual_accounts=told.virtual_accounts,
         )
         tx.publish(changed, sequence=await repository.save_customer(tx, changed))
         return "accepted"
@@ -306,7 +307,7 @@ def timer_key(company: str, receivable_id: UUID) -> str:
 
 
 #: Fields of events that came after the first version: absent, they leave the content what it was without them.
-_LATER_FIELDS: Final = ("payment_method_code",)
+_LATER_FIELDS: Final = ("payment_method_code", "virtual_accounts")
 
 
 async def _seen(tx: Transaction, told: ingress.IngressPayload) -> bool:
@@ -315,7 +316,7 @@ async def _seen(tx: Transaction, told: ingress.IngressPayload) -> bool:
     Raises:
         RevisionConflictError: the same revision was accepted with other content.
     """
-    later = {name for name in _LATER_FIELDS if getattr(told, name, None) is None}
+    later = {name for name in _LATER_FIELDS if not getattr(told, name, None)}
     content = hashlib.sha256(told.model_dump_json(exclude=later).encode()).digest()
     kept = await repository.accept_once(
         tx,

@@ -10,7 +10,7 @@ from cobranza.contracts import invoicing
 from cobranza.contracts.notifications import NoticeSent
 from cobranza.payments import repository
 from cobranza.payments.domain.errors import PaymentsError, UnknownCompanyError
-from cobranza.payments.domain.matching import Party
+from cobranza.payments.domain.matching import Party, key_of
 from cobranza.payments.settings import PaymentsSettings
 from cobranza.payments.use_cases import Bookkeeper, Charger, follow_claim, follow_promise, follow_stop
 
@@ -71,7 +71,7 @@ def agents(context: Context[PaymentsSettings]) -> Sequence[Agent]:
         if customers:
             await repository.note_customers(tx, customers)
             parties = [
-                (event.company, Party(event.data.customer, event.data.name, event.data.tax_id))
+                (event.company, _party(event.data))
                 for event in events
                 if isinstance(event.data, invoicing.CustomerChanged)
             ]
@@ -111,3 +111,8 @@ _BOOKED = (
     invoicing.InvoiceReplaced,
     invoicing.CreditNoteIssued,
 )
+
+
+def _party(told: invoicing.CustomerChanged) -> Party:
+    accounts = frozenset(key for account in told.virtual_accounts if (key := key_of(account)))
+    return Party(told.customer, told.name, told.tax_id, virtual_accounts=accounts)

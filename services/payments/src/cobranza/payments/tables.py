@@ -432,6 +432,17 @@ party = Table(
     Index("party_by_tax_id", "company", "tax_key", postgresql_where=text("tax_key IS NOT NULL")),
 )
 
+# Accounts of the company on which one customer alone pays; of two customers it names nobody.
+virtual_account = Table(
+    "virtual_account",
+    metadata,
+    Column("company", Text),
+    Column("account_key", Text),
+    Column("customer", Text),
+    PrimaryKeyConstraint("company", "account_key", "customer"),
+    Index("virtual_account_of_customer", "company", "customer"),
+)
+
 # From which accounts a customer pays, and by which receipt that became known.
 payer_account = Table(
     "payer_account",

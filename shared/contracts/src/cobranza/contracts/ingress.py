@@ -72,6 +72,13 @@ class CustomerChanged(IngressPayload):
     ] = "unknown"
     owner: Line | None = None
     contacts: Annotated[tuple[Contact, ...], Field(max_length=100)] = ()
+    virtual_accounts: Annotated[
+        tuple[Line, ...],
+        Field(
+            max_length=20,
+            description="Accounts of the company on which this customer alone pays, such as a virtual CLABE",
+        ),
+    ] = ()
 
 
 class InvoiceIssued(InvoiceTerms, IngressPayload):
@@ -127,6 +134,9 @@ class Payer(Part):
     name: Line | None = None
     account: Line | None = None
     tax_id: Line | None = None
+    to_account: Annotated[
+        Line | None, Field(description="Account of the company that they paid to; one customer's own says who it was")
+    ] = None
 
 
 class PaymentReceived(IngressPayload):

@@ -56,6 +56,13 @@ class CustomerState(Payload):
     ] = "unknown"
     owner: Annotated[Line | None, Field(description="Collector in charge")] = None
     contacts: tuple[Contact, ...] = ()
+    virtual_accounts: Annotated[
+        tuple[Line, ...],
+        Field(
+            max_length=20,
+            description="Accounts of the company on which this customer alone pays, such as a virtual CLABE",
+        ),
+    ] = ()
 
 
 class CustomerChanged(CustomerState):

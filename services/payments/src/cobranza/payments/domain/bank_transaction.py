@@ -65,6 +65,7 @@ class Movement:
     payer_name: str | None = None
     payer_account: str | None = None
     payer_tax_id: str | None = None
+    to_account: str | None = None
     method: str = "transfer"
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from cobranza.payments.domain.allocation import OLDEST_DUE
 
-Basis = Literal["told", "reference", "account", "tax_id", "name", "similar_name"]
+Basis = Literal["told", "virtual_account", "reference", "account", "tax_id", "name", "similar_name"]
 Difference = Literal["small_balance", "discount"]
 
 #: How alike two names must be, from 0 to 100.
@@ -57,12 +57,16 @@ BY_WORD: Final = frozenset({R1, R2, R3, R4, R11})
 
 
 class Party(NamedTuple):
-    """One customer as payers may call it; keys as `key_of` and `name_key` make them."""
+    """One customer as payers may call it; keys as `key_of` and `name_key` make them.
+
+    `accounts` are those it pays from, `virtual_accounts` those on which it alone pays.
+    """
 
     customer: str
     name: str
     tax_id: str | None = None
     accounts: frozenset[str] = frozenset()
+    virtual_accounts: frozenset[str] = frozenset()
 
 
 class Debt(NamedTuple):
@@ -119,6 +123,7 @@ class Incoming:
     payer_name: str | None = None
     payer_account: str | None = None
     payer_tax_id: str | None = None
+    to_account: str | None = None
     named: tuple[UUID, ...] = ()
     advised: tuple[tuple[UUID, int], ...] = ()
     is_unresolved: bool = False
@@ -255,11 +260,13 @@ def identify(
     """
     if incoming.customer is not None:
         return Identity(customer=incoming.customer, basis="told", seen=incoming.customer)
+    paid_to = key_of(incoming.to_account or "")
     codes = reference_codes(incoming.references)
     account = key_of(incoming.payer_account or "")
     tax_id = key_of(incoming.payer_tax_id or "")
     name = name_key(incoming.payer_name or "")
     signs: tuple[tuple[Basis, str, Callable[[Party], bool]], ...] = (
+        ("virtual_account", paid_to, lambda party: paid_to in party.virtual_accounts),
         ("reference", ", ".join(codes), lambda party: key_of(party.customer) in codes),
         ("account", account, lambda party: account in party.accounts),
         ("tax_id", tax_id, lambda party: party.tax_id is not None and key_of(party.tax_id) == tax_id),

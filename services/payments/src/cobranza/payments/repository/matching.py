@@ -180,23 +180,61 @@ async def note_parties(tx: Transaction, parties: Sequence[tuple[str, Party]]) ->
             "taxes": [key_of(party.tax_id) if party.tax_id else None for _, party in rows],
         },
     )
+    await tx.execute(
+        """
+        WITH gone AS (
+            DELETE FROM virtual_account v USING unnest(CAST(:companies AS text[]), CAST(:customers AS text[])) AS t(a, b)
+            WHERE v.company = t.a AND v.customer = t.b AND NOT (v.company, v.account_key, v.customer) IN (
+                SELECT * FROM unnest(CAST(:a AS text[]), CAST(:b AS text[]), CAST(:c AS text[]))))
+        INSERT INTO virtual_account (company, account_key, customer)
+        SELECT DISTINCT * FROM unnest(CAST(:a AS text[]), CAST(:b AS text[]), CAST(:c AS text[])) ON CONFLICT DO NOTHING
+        """,
+        {
+            "companies": [company for (company, _), _ in rows],
+            "customers": [customer for (_, customer), _ in rows],
+            **_columns_of(
+                [
+                    (company, account, party.customer)
+                    for (company, _), party in rows
+                    for account in sorted(party.virtual_accounts)
+                ]
+            ),
+        },
+    )
+
+
+def _columns_of(rows: Sequence[tuple[str, str, str]]) -> dict[str, list[str]]:
+    return {name: [row[place] for row in rows] for place, name in enumerate("abc")}
 
 
 async def parties(
-    tx: Transaction, *, company: str, codes: Sequence[str], account: str, tax_id: str, name: str
+    tx: Transaction, *, company: str, codes: Sequence[str], account: str, paid_to: str, tax_id: str, name: str
 ) -> list[Party]:
     """The customers that one of these keys names."""
     rows = await tx.execute(
         """
         SELECT p.customer, p.name, p.tax_key, array(SELECT a.account_key FROM payer_account a
-            WHERE a.company = p.company AND a.customer = p.customer AND a.account_key = :account) AS accounts
+            WHERE a.company = p.company AND a.customer = p.customer AND a.account_key = :account) AS accounts,
+            array(SELECT v.account_key FROM virtual_account v
+                WHERE v.company = p.company AND v.customer = p.customer AND v.account_key = :paid_to) AS virtual_accounts
         FROM party p WHERE p.company = :company AND (p.customer_key = ANY(CAST(:codes AS text[]))
             OR p.tax_key = :tax_id OR p.name_key = :name OR p.customer IN (
-                SELECT customer FROM payer_account WHERE company = :company AND account_key = :account))
+                SELECT customer FROM payer_account WHERE company = :company AND account_key = :account)
+            OR p.customer IN (SELECT customer FROM virtual_account WHERE company = :company AND account_key = :paid_to))
         """,
-        {"company": company, "codes": list(codes), "account": account, "tax_id": tax_id, "name": name},
+        {
+            "company": company,
+            "codes": list(codes),
+            "account": account,
+            "paid_to": paid_to,
+            "tax_id": tax_id,
+            "name": name,
+        },
     )
-    return [Party(row.customer, row.name, row.tax_key, frozenset(row.accounts)) for row in rows]
+    return [
+        Party(row.customer, row.name, row.tax_key, frozenset(row.accounts), frozenset(row.virtual_accounts))
+        for row in rows
+    ]
 
 
 async def all_parties(tx: Transaction, *, company: str) -> list[Party]:

@@ -577,6 +577,7 @@ def _payment(company: str, told: Movement, external_id: str) -> ingress.PaymentR
             ("name", told.payer_name),
             ("account", told.payer_account),
             ("tax_id", told.payer_tax_id),
+            ("to_account", told.to_account),
         )
         if text is not None
     }

@@ -32,7 +32,7 @@ from cobranza.payments.use_cases.bookkeeping import Desk, tolerance_of
 #: A person chose the debts.
 BY_HAND: Final = "by-hand@1"
 #: Identified by one of these, money is the customer's even before it is applied.
-_CERTAIN: Final = frozenset({"reference", "account", "tax_id", "name"})
+_CERTAIN: Final = frozenset({"virtual_account", "reference", "account", "tax_id", "name"})
 _MOST_SUGGESTED: Final = 5
 _AGAIN_AFTER_SECONDS: Final = 60.0
 
@@ -379,6 +379,7 @@ def _incoming(known: Unapplied) -> Incoming:
         payer_name=known.payer.get("name"),
         payer_account=known.payer.get("account"),
         payer_tax_id=known.payer.get("tax_id"),
+        to_account=known.payer.get("to_account"),
     )
 
 
@@ -390,6 +391,7 @@ async def _identify(tx: Transaction, known: Unapplied, incoming: Incoming) -> Id
         company=known.company,
         codes=matching.reference_codes(incoming.references),
         account=matching.key_of(incoming.payer_account or ""),
+        paid_to=matching.key_of(incoming.to_account or ""),
         tax_id=matching.key_of(incoming.payer_tax_id or ""),
         name=matching.name_key(incoming.payer_name or ""),
     )

@@ -240,6 +240,7 @@ def _movement(told: _Open, entry: _Node, detail: _Node, amount: int, kind: Kind,
             )
         ),
         payer_account=cleaned(detail.value("RltdPties/DbtrAcct/Id/IBAN", "RltdPties/DbtrAcct/Id/Othr/Id")),
+        to_account=cleaned(detail.value("RltdPties/CdtrAcct/Id/IBAN", "RltdPties/CdtrAcct/Id/Othr/Id")),
         payer_tax_id=cleaned(
             detail.value(
                 "RltdPties/Dbtr/Pty/Id/OrgId/Othr/Id",

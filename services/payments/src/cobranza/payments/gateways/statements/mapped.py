@@ -66,6 +66,7 @@ class Columns(BaseModel):
     payer_name: _HEADERS = ()
     payer_account: _HEADERS = ()
     payer_tax_id: _HEADERS = ()
+    to_account: Annotated[_HEADERS, Field(description="Account that was paid to, where each customer has one")] = ()
     balance: Annotated[_HEADERS, Field(description="After each movement; then the file is checked by it")] = ()
 
     @model_validator(mode="before")
@@ -330,6 +331,7 @@ def _movement(
         payer_name=cleaned(_text(layout.cell(cells, "payer_name"))),
         payer_account=cleaned(_text(layout.cell(cells, "payer_account"))),
         payer_tax_id=cleaned(_text(layout.cell(cells, "payer_tax_id"))),
+        to_account=cleaned(_text(layout.cell(cells, "to_account"))),
     )
     return movement, None if _is_empty(balance) else _amount(balance, mapping, line, "balance")
 
