@@ -12,7 +12,7 @@ from cobranza.contracts import dunning, ingress, invoicing, notifications
 from cobranza.contracts.money import Money
 from cobranza.contracts.payments import NoticePermitRequest, PermitConditions
 from cobranza.payments.domain.errors import MixedCurrenciesError, PermitConflictError, UnknownCompanyError
-from cobranza.payments.use_cases import Expectation, Gatekeeper
+from cobranza.payments.use_cases import Expectation, Gatekeeper, Matcher
 
 NOTICE = UUID(int=1)
 
@@ -399,3 +399,22 @@ async def test_a_notice_handed_over_is_audited(ledger: Any, make: Any, ask: Any)
     await ledger.tell(make.payment("P", "30.00", "F-1"))
     await ledger.tell(sent(clock.utc_now() + timedelta(seconds=20), UUID(int=2)))
     ledger.expected_broken = {"notice_after_settlement"}
+
+
+async def test_money_of_nobody_that_may_be_this_debt_s_stops_its_notice_until_a_person_says_no(
+    ledger: Any, make: Any, ask: Any
+) -> None:
+    await ledger.tell(make.invoice("F-1", "100.00"), make.invoice("F-2", "50.00"))
+    await ledger.tell(make.payment("P", "100.00", nobody=True))
+    matcher = Matcher(ledger.database, ledger.context.companies)
+    while await matcher.run():
+        pass
+    await ledger.caught_up()
+
+    answer = await ask("F-1", "F-2")
+    assert ([line.number for line in answer.lines], reasons(answer)) == (["F-2"], ["covered_by_credit"])
+
+    suggestion_id = await ledger.value("SELECT suggestion_id FROM suggestion WHERE state = 'open'")
+    async with ledger.database.transaction() as tx:
+        await matcher.reject(tx, company="acme-mx", suggestion_id=suggestion_id, by="ana", reason="of another company")
+    assert [line.number for line in (await ask("F-1", attempt=2)).lines] == ["F-1"]

@@ -40,6 +40,7 @@ QUESTIONS = st.builds(
     stops=st.lists(STOPS, max_size=3),
     unapplied=st.integers(0, 400),
     credit_stops=st.booleans(),
+    proposed=st.dictionaries(st.integers(0, 4).map(lambda n: UUID(int=n)), st.integers(0, 200), max_size=2),
     doubts=st.frozensets(st.sampled_from([Reason.CASH_STALE, Reason.HOLDS_STALE, Reason.LEDGER_STOPPED]), max_size=2),
     on=st.just(DAY),
 )
@@ -62,7 +63,7 @@ def test_no_more_is_claimed_than_is_open_and_every_receivable_is_answered(questi
 @given(QUESTIONS)
 def test_credit_is_consumed_once(question: Any) -> None:
     verdict = judge(question)
-    if verdict.granted and not question.credit_stops:
+    if verdict.granted and not question.credit_stops and not question.proposed:
         covered = [r.receivable_id for r in verdict.refusals if r.reason == Reason.COVERED_BY_CREDIT]
         spent = question.unapplied - verdict.credit
         assert spent <= sum(question.receivables[id_].open for id_ in covered)
@@ -72,7 +73,7 @@ def test_credit_is_consumed_once(question: Any) -> None:
 def ask(*debts: Receivable, **changes: Any) -> Any:
     facts = {
         "purpose": "dunning", "receivable_ids": [d.receivable_id for d in debts],
-        "receivables": {d.receivable_id: d for d in debts}, "stops": (), "unapplied": 0, "credit_stops": False,
+        "receivables": {d.receivable_id: d for d in debts}, "stops": (), "unapplied": 0, "credit_stops": False, "proposed": {},
         "doubts": frozenset(), "on": DAY,
     }  # fmt: skip
     return judge(Question(**{**facts, **changes}))
@@ -84,6 +85,13 @@ def test_a_reminder_of_a_promise_passes_the_promise_but_no_hold() -> None:
     assert ask(debt(1, 100), stops=[promise], purpose="promise_reminder").granted
     (refusal,) = ask(debt(1, 100), stops=[promise, hold], purpose="promise_reminder").refusals
     assert (refusal.reason, refusal.hold) == (Reason.ON_HOLD, "insolvency")
+
+
+def test_a_debt_that_a_suggestion_would_close_waits_for_a_person_and_the_others_are_asked_for() -> None:
+    verdict = ask(debt(1, 58), debt(2, 30), proposed={UUID(int=1): 58, UUID(int=2): 29})
+
+    assert [(r.reason, r.receivable_id) for r in verdict.refusals] == [(Reason.COVERED_BY_CREDIT, UUID(int=1))]
+    assert ([line.receivable.receivable_id for line in verdict.lines], verdict.claimed) == ([UUID(int=2)], 30)
 
 
 def test_credit_that_covers_all_that_may_be_asked_leaves_no_notice() -> None:

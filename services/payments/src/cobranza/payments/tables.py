@@ -513,6 +513,7 @@ suggestion = Table(
     ForeignKeyConstraint(["company", "receipt_id"], ["receipt.company", "receipt.receipt_id"]),
     CheckConstraint("state IN ('open', 'applied', 'accepted', 'rejected', 'superseded')", name="suggestion_state"),
     Index("suggestion_of_receipt", "company", "receipt_id"),
+    Index("suggestion_open", "shares", postgresql_using="gin", postgresql_where=text("state = 'open'")),
 )
 
 # What people did with money, each once: a repeat of the same action has no effect.

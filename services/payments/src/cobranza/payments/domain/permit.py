@@ -72,6 +72,7 @@ class Question:
 
     Args:
         unapplied: the customer's credit in the receivables' currency, in minor units.
+        proposed: the most that an open suggestion would apply to a receivable, in minor units.
         doubts: why facts are not fresh or not trusted.
     """
 
@@ -81,6 +82,7 @@ class Question:
     stops: Sequence[Stop]
     unapplied: int
     credit_stops: bool
+    proposed: Mapping[UUID, int]
     doubts: frozenset[Reason]
     on: date
 
@@ -122,6 +124,10 @@ def judge(question: Question) -> Verdict:
                 refusals.append(Refusal(Reason.ON_HOLD, receivable_id, stop))
             else:
                 lines.append(line)
+    # Money that is there and may close it: a person says first whether it does.
+    pending = [line for line in lines if line.amount <= question.proposed.get(line.receivable.receivable_id, 0)]
+    refusals += [Refusal(Reason.COVERED_BY_CREDIT, line.receivable.receivable_id) for line in pending]
+    lines = [line for line in lines if line not in pending]
     covered, credit = _covered(lines, question)
     refusals += [Refusal(Reason.COVERED_BY_CREDIT, line.receivable.receivable_id) for line in covered]
     lines = [line for line in lines if line not in covered]

@@ -117,6 +117,7 @@ class PermitFacts:
     receivables: dict[UUID, Receivable]
     stops: list[Stop]
     credits: dict[str, int]
+    proposed: dict[UUID, int]
     cash_through: date | None
     input_parked: bool
     ledger_stopped: bool
@@ -151,6 +152,15 @@ async def permit_facts(tx: Transaction, *, company: str, customer: str, receivab
         "SELECT kind, receivable_id, amount, reason, until_on FROM stop WHERE company = :company AND customer = :customer",
         who,
     )
+    proposed = await tx.execute(
+        """
+        SELECT share.key::uuid AS receivable_id, max(share.value::bigint) AS amount
+        FROM suggestion s CROSS JOIN LATERAL jsonb_each_text(s.shares) AS share
+        WHERE s.company = :company AND s.state = 'open' AND s.shares ?| CAST(:keys AS text[])
+            AND share.key = ANY(CAST(:keys AS text[])) GROUP BY 1
+        """,
+        {"company": company, "keys": [str(receivable_id) for receivable_id in receivable_ids]},
+    )
     known = (
         await tx.execute(
             """
@@ -170,6 +180,7 @@ async def permit_facts(tx: Transaction, *, company: str, customer: str, receivab
         receivables={row.receivable_id: receivable_of(row) for row in receivables},
         stops=[Stop(**row._mapping) for row in stops],  # noqa: SLF001 - SQLAlchemy's public name
         credits=known.credits or {},
+        proposed={row.receivable_id: row.amount for row in proposed},
         cash_through=known.cash_through,
         input_parked=known.input_parked,
         ledger_stopped=bool(known.ledger_stopped),

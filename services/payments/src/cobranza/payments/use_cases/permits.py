@@ -60,6 +60,7 @@ class Gatekeeper:
                 stops=facts.stops,
                 unapplied=facts.credits.get(currency, 0),
                 credit_stops=request.conditions.unapplied == "hold",
+                proposed=facts.proposed,
                 doubts=await self._doubts(tx, request, profile, facts, currency),
                 on=evaluation_date(tx.now, profile.zone, from_hour=self.evaluation_hour),
             )

@@ -1,4 +1,4 @@
-"""Accounts on which one customer alone pays."""
+"""Accounts on which one customer alone pays; which debts an open suggestion would pay."""
 
 from alembic import op
 
@@ -14,8 +14,10 @@ def upgrade() -> None:
             company text, account_key text, customer text, PRIMARY KEY (company, account_key, customer))"""
     )
     op.execute("CREATE INDEX virtual_account_of_customer ON virtual_account (company, customer)")
+    op.execute("CREATE INDEX suggestion_open ON suggestion USING gin (shares) WHERE state = 'open'")
     op.execute("GRANT SELECT, INSERT, DELETE ON virtual_account TO payments_app")
 
 
 def downgrade() -> None:
+    op.execute("DROP INDEX suggestion_open")
     op.execute("DROP TABLE virtual_account")
