@@ -33,7 +33,7 @@ LEFT_AT_DEFAULT = {
     # Payment providers are a company's choice: docs/operations.md says how to mount their file.
     "PAYMENTS_PSP_FILE",
     "COBRANZA_ALLOW_VIRTUAL_CLOCK", "COBRANZA_CLOCK_FILE", "COBRANZA_EVALUATION_HOUR", "COBRANZA_LOCAL_MODE",
-    "COBRANZA_LOG_LEVEL", "COBRANZA_MAILBOX",
+    "COBRANZA_LOG_LEVEL", "COBRANZA_MAILBOX", "DUNNING_BRAKE_FLOOR",
 }  # fmt: skip
 ONE_SHOT = {"topics", *(f"{service}-migrate" for service in SERVICES)}
 
