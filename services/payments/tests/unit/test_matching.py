@@ -18,6 +18,8 @@ from cobranza.payments.domain.matching import (
     Party,
     Promise,
     Tolerance,
+    checked_code,
+    checked_reference,
     decide,
     identify,
     name_key,
@@ -92,6 +94,49 @@ def test_the_payer_is_known_by_the_first_sign_that_names_one(incoming: Any, expe
 def test_a_stronger_sign_wins_over_a_weaker_one() -> None:
     assert who(references=(rf_reference("C3"),), payer_tax_id="CNO020202CD2") == ("C3", "reference")
     assert who(payer_tax_id="AES030303EF3", payer_name="Comercial del Norte") == ("C3", "tax_id")
+
+
+@pytest.mark.parametrize(
+    ("code", "check", "reference"),
+    [
+        # The standards' own examples: a card number, an ISIN's digits, and 794 under MOD 97-10.
+        ("7992739871", "luhn", "79927398713"),
+        ("US037833100", "luhn", "US0378331005"),
+        ("794", "mod97", "79444"),
+        ("C-1042", "none", "C1042"),
+    ],
+)
+def test_a_reference_ends_in_the_check_digits_of_the_standard(code: str, check: Any, reference: str) -> None:
+    assert checked_reference(code, check) == reference
+    assert checked_code(reference, check) == (None if check == "none" else code)
+
+
+@given(
+    code=st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=1, max_size=20),
+    check=st.sampled_from(["luhn", "mod97"]),
+    place=st.integers(0, 30),
+    other=st.integers(1, 9),
+)
+def test_one_wrong_digit_of_a_checked_reference_is_noticed(code: str, check: Any, place: int, other: int) -> None:
+    reference = checked_reference(code, check)
+    assert checked_code(reference.lower(), check) == code
+    place %= len(reference)
+    if reference[place].isdigit():
+        wrong = str((int(reference[place]) + other) % 10)
+        assert checked_code(reference[:place] + wrong + reference[place + 1 :], check) != code
+
+
+def test_a_checked_reference_names_the_customer_only_where_the_company_checks() -> None:
+    parties = (Party("1042", "Uno"),)
+    reference = checked_reference("1042", "luhn")
+
+    def who_of(check: Any, text: str = reference) -> Identity | None:
+        return identify(money(1, references=(text,), check=check), parties, similarity=exactly)
+
+    assert who_of("luhn") == Identity(customer="1042", basis="reference", seen="1042")
+    assert who_of("none") is None
+    assert who_of("luhn", "1042") is not None
+    assert who_of("luhn", f"1042{(int(reference[-1]) + 1) % 10}") is None
 
 
 def test_the_account_that_was_paid_to_is_looked_at_before_every_other_sign() -> None:

@@ -105,6 +105,8 @@ class CompanyProfile(_Entry):
     approval_above: Mapping[str, ApprovalLimits] = Field(default_factory=dict)
     #: From which confidence cash is applied without a person.
     match_threshold: Decimal = Field(default=Decimal("0.90"), ge=Decimal("0.50"), le=1)
+    #: Check digits at the end of the references that customers are given: none, luhn or mod97.
+    reference_check: Literal["none", "luhn", "mod97"] = "none"
     #: Days after the last day of an early-payment discount in which it is still given.
     discount_grace_days: int = Field(default=0, ge=0, le=30)
     due_date_offsets: DueDateOffsets = DueDateOffsets()

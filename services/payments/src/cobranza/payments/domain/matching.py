@@ -15,6 +15,7 @@ from cobranza.payments.domain.allocation import OLDEST_DUE
 
 Basis = Literal["told", "virtual_account", "reference", "account", "tax_id", "name", "similar_name"]
 Difference = Literal["small_balance", "discount"]
+CheckDigits = Literal["none", "luhn", "mod97"]
 
 #: How alike two names must be, from 0 to 100.
 ALIKE: Final = 92.0
@@ -28,6 +29,7 @@ _MOST_WORDS: Final = 60
 _WORDS_IN_NUMBER: Final = 3
 _SHORTEST_NAME: Final = 6
 _RF_MODULUS: Final = 97
+_LUHN_MODULUS: Final = 10
 _RF_BODY: Final = 21
 
 R1, R2, R3 = "r1-reference-exact@1", "r2-reference@1", "r3-remittance@1"
@@ -112,7 +114,8 @@ class Incoming:
     """Money to be applied: `amount` minor units of one currency, and all that is known of its origin.
 
     `named` are debts that structured references name, `advised` what a remittance advice says for
-    each, `texts` the bank's free text. `is_unresolved`: a reference names something that is not known.
+    each, `texts` the bank's free text. `is_unresolved`: a reference names something that is not known. `check`: how the
+    company's own references are checked.
     """
 
     amount: int
@@ -124,6 +127,7 @@ class Incoming:
     payer_account: str | None = None
     payer_tax_id: str | None = None
     to_account: str | None = None
+    check: CheckDigits = "none"
     named: tuple[UUID, ...] = ()
     advised: tuple[tuple[UUID, int], ...] = ()
     is_unresolved: bool = False
@@ -232,9 +236,43 @@ def _mod97(text: str) -> int:
     return int("".join(str(int(c, 36)) for c in text)) % _RF_MODULUS
 
 
-def reference_codes(references: Iterable[str]) -> list[str]:
-    """The customer codes that references may be: checked creditor references, and codes as they stand."""
-    return list(dict.fromkeys(code for r in references if (code := rf_code(r) or key_of(r))))
+def checked_reference(code: str, check: CheckDigits) -> str:
+    """A customer's code with the check digits at its end by which a bank notices a wrong one.
+
+    Source: luhn, ISO/IEC 7812-1 annex B, letters as two digits as in ISO 6166; mod97, ISO 7064 MOD 97-10.
+    """
+    body = key_of(code)
+    match check:
+        case "none":
+            return body
+        case "luhn":
+            return f"{body}{-_luhn(body + '0') % _LUHN_MODULUS}"
+        case "mod97":
+            return f"{body}{98 - _mod97(body + '00'):02d}"
+
+
+def checked_code(reference: str, check: CheckDigits) -> str | None:
+    """The code in a reference of the company's scheme, or None when its check digits are wrong."""
+    text = key_of(reference)
+    length = {"none": 0, "luhn": 1, "mod97": 2}[check]
+    if not length or len(text) <= length or not text[-length:].isdigit():
+        return None
+    holds = _luhn(text) == 0 if check == "luhn" else _mod97(text) == 1
+    return text[:-length] if holds else None
+
+
+def _luhn(text: str) -> int:
+    digits = "".join(str(int(c, 36)) for c in text)
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + place % 2)
+        total += value - 9 if value > 9 else value  # noqa: PLR2004 - the sum of its digits
+    return total % _LUHN_MODULUS
+
+
+def reference_codes(references: Iterable[str], check: CheckDigits = "none") -> list[str]:
+    """The customer codes that references may be: checked ones without their check digits, others as they stand."""
+    return list(dict.fromkeys(code for r in references if (code := rf_code(r) or checked_code(r, check) or key_of(r))))
 
 
 def words_of(texts: Iterable[str]) -> list[str]:
@@ -261,7 +299,7 @@ def identify(
     if incoming.customer is not None:
         return Identity(customer=incoming.customer, basis="told", seen=incoming.customer)
     paid_to = key_of(incoming.to_account or "")
-    codes = reference_codes(incoming.references)
+    codes = reference_codes(incoming.references, incoming.check)
     account = key_of(incoming.payer_account or "")
     tax_id = key_of(incoming.payer_tax_id or "")
     name = name_key(incoming.payer_name or "")

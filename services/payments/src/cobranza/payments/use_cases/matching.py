@@ -150,7 +150,7 @@ class Matcher:
         if not known.unapplied:
             await repository.replace_suggestions(tx, company=company, receipt_id=receipt_id, proposals=(), state="open")
             return
-        incoming = _incoming(known)
+        incoming = _incoming(known, profile)
         payer = await _identify(tx, known, incoming)
         claims = await repository.claims(
             tx, company=company, currency=known.currency, amount=known.unapplied, on=tx.now.date()
@@ -367,7 +367,7 @@ class Matcher:
         return kept
 
 
-def _incoming(known: Unapplied) -> Incoming:
+def _incoming(known: Unapplied, profile: CompanyProfile) -> Incoming:
     told = known.details
     references = (*(line["reference"] for line in told.get("remittance") or ()), *(told.get("references") or ()))
     return Incoming(
@@ -380,6 +380,7 @@ def _incoming(known: Unapplied) -> Incoming:
         payer_account=known.payer.get("account"),
         payer_tax_id=known.payer.get("tax_id"),
         to_account=known.payer.get("to_account"),
+        check=profile.reference_check,
     )
 
 
@@ -389,7 +390,7 @@ async def _identify(tx: Transaction, known: Unapplied, incoming: Incoming) -> Id
     found = await repository.parties(
         tx,
         company=known.company,
-        codes=matching.reference_codes(incoming.references),
+        codes=matching.reference_codes(incoming.references, incoming.check),
         account=matching.key_of(incoming.payer_account or ""),
         paid_to=matching.key_of(incoming.to_account or ""),
         tax_id=matching.key_of(incoming.payer_tax_id or ""),
@@ -522,7 +523,8 @@ def _is_unresolved(known: Unapplied, facts: Facts, incoming: Incoming, payer: Id
             known.company, normalised(reference), customer=payer.customer if payer is not None else None
         )
         if isinstance(found, Reason) and not any(
-            code in {matching.key_of(c) for c in meant if c} for code in matching.reference_codes([reference])
+            code in {matching.key_of(c) for c in meant if c}
+            for code in matching.reference_codes([reference], incoming.check)
         ):
             return True
     return False
