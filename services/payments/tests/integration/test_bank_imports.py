@@ -82,7 +82,7 @@ async def test_what_the_bank_says_beside_the_reference_is_kept(ledger: Any, take
 
     kept = await ledger.rows("SELECT l.texts, r.payer FROM bank_line l JOIN receipt r ON r.receipt_id = l.receipt_id")
     assert kept[0].texts == ["Pago de enero"]
-    assert kept[0].payer == {"name": "Ferretería Núñez", "account": None, "tax_id": None}
+    assert kept[0].payer == {"name": "Ferretería Núñez", "account": None, "tax_id": None, "to_account": None}
 
 
 async def test_the_same_file_again_has_no_effect(ledger: Any, take: Take) -> None:
@@ -406,7 +406,7 @@ async def test_the_command_tells_every_fault_and_imports_nothing(ledger: Any, co
     without = await cobranza("import", str(file), "--company", "acme-mx")
 
     assert refused.exit_code == as_json.exit_code == without.exit_code == 4
-    assert "enero.csv, line 3, booked_on: expected a date day/month/year" in refused.stderr
+    assert "enero.csv, line 3, booked_on: expected a date DD/MM/YYYY" in refused.stderr
     assert [(one["line"], one["field"]) for one in json.loads(as_json.stdout)["errors"]] == [
         (3, "booked_on"),
         (4, "amount"),

@@ -109,8 +109,18 @@ async def test_a_person_sees_every_fault_of_a_refused_file(client: httpx.AsyncCl
     )
 
     assert shown.status_code == 422
-    for words in ("a date day/month/year", "31/31/2027", "5.0.0", "nothing of it was imported"):
+    for words in ("a date DD/MM/YYYY", "31/31/2027", "5.0.0", "nothing of it was imported"):
         assert words in shown.text
+
+
+async def test_a_fault_is_told_in_the_reader_s_language(client: httpx.AsyncClient) -> None:
+    shown = await client.post(
+        "/imports?company=acme-mx&lang=es",
+        files={"file": ("enero.xml", bank.camt(Entry("60.00", "A1"), closing="1.00"))},
+    )
+
+    assert shown.status_code == 422
+    assert "1.00 EUR, como dice el registro de control del propio archivo" in shown.text
 
 
 async def test_a_wrong_mapping_is_told_with_its_key(client: httpx.AsyncClient) -> None:

@@ -254,7 +254,7 @@ def test_an_amount_in_another_notation_is_refused_not_guessed(tmp_path: Path, te
 def test_a_date_in_the_other_order_is_refused_with_the_remedy(tmp_path: Path) -> None:
     refused = fault(tmp_path, "Fecha;Importe;Concepto\n01/25/2027;5.00;x\n", mapping=MINE)
 
-    assert "day/month/year" in refused.expected
+    assert "DD/MM/YYYY" in refused.expected
     assert "date_order" in refused.expected
 
 

@@ -122,7 +122,8 @@ class Tally:
             raise StatementError(
                 line=line,
                 name=name,
-                expected=f"{stated}, as the file's own control record says",
+                expected="{stated}, as the file's own control record says",
+                values={"stated": stated},
                 found=f"{found} in its movements; the file is incomplete or changed, ask the bank for it again",
             )
         self.checks.append(name)
@@ -139,7 +140,8 @@ class Tally:
             raise StatementError(
                 line=line,
                 name=name,
-                expected=f"{to_decimal(stated, currency)} {currency}, as the file's own control record says",
+                expected="{stated}, as the file's own control record says",
+                values={"stated": f"{to_decimal(stated, currency)} {currency}"},
                 found=f"{to_decimal(found, currency)} {currency} by its movements; "
                 "the file is incomplete or changed, ask the bank for it again",
             )
@@ -197,8 +199,13 @@ def in_minor(text: str, currency: str, *, line: int, name: str) -> int:
         decimals = exponent(currency)
     except ValueError as error:
         raise StatementError(line=line, name=name, expected="an ISO 4217 currency", found=currency) from error
-    expected = f"an amount in {currency} with at most {decimals} decimals, such as {to_decimal(123456, currency)}"
-    fault = StatementError(line=line, name=name, expected=expected, found=text)
+    fault = StatementError(
+        line=line,
+        name=name,
+        expected="an amount in {currency} with at most {decimals} decimals, such as {example}",
+        values={"currency": currency, "decimals": decimals, "example": to_decimal(123456, currency)},
+        found=text,
+    )
     if not _AMOUNT.fullmatch(text):
         raise fault
     try:

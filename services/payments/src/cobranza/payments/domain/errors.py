@@ -28,8 +28,9 @@ PaymentsError
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from types import MappingProxyType
 from typing import ClassVar, Final
 
 #: Longest text of a file that a fault repeats.
@@ -158,6 +159,7 @@ class StatementError(PaymentsError):
 
     Attributes:
         line: from 1, in the file as a text editor counts; 0 when the fault is of the whole file.
+        template: what was expected, with the names of `values` in braces: so it can be told in any language.
         others: further faults of the same file, where a reader could go on.
     """
 
@@ -170,24 +172,43 @@ class StatementError(PaymentsError):
         name: str,
         expected: str,
         found: object,
+        values: Mapping[str, object] = MappingProxyType({}),
         file: str = "",
         others: tuple[StatementError, ...] = (),
     ) -> None:
-        self.line, self.name, self.expected, self.file, self.others = line, name, expected, file, others
+        self.line, self.name, self.template, self.file, self.others = line, name, expected, file, others
+        self.values = values
         self.found = found if isinstance(found, str) else repr(found)
         self.found = self.found if len(self.found) <= _LONGEST_FOUND else self.found[:_LONGEST_FOUND] + "…"
         where = f"{file or 'bank file'}, line {line}" if line else file or "bank file"
-        super().__init__(f"{where}, {name}: expected {expected}; found {self.found}")
+        super().__init__(f"{where}, {name}: expected {self.expected}; found {self.found}")
+
+    @property
+    def expected(self) -> str:
+        """What was expected, in English."""
+        return self.in_words(self.template)
+
+    def in_words(self, template: str) -> str:
+        """What was expected, in the language of the template."""
+        return template.format(**self.values)
+
+    def beside(self, others: Sequence[StatementError]) -> StatementError:
+        """The same fault with those that were found after it."""
+        return self._again(others=tuple(others))
 
     def of_file(self, file: str) -> StatementError:
         """The same fault with the file's name."""
+        return self._again(file=file, others=tuple(other.of_file(file) for other in self.others))
+
+    def _again(self, *, file: str = "", others: tuple[StatementError, ...]) -> StatementError:
         return StatementError(
             line=self.line,
             name=self.name,
-            expected=self.expected,
+            expected=self.template,
+            values=self.values,
             found=self.found,
             file=file,
-            others=tuple(other.of_file(file) for other in self.others),
+            others=others,
         )
 
     def as_values(self) -> dict[str, object]:

@@ -177,7 +177,9 @@ def read_mapping(text: str, *, name: str = "mapping") -> Mapping:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "mapping"
-        raise StatementError(file=name, line=0, name=key, expected=first["msg"], found=first["input"]) from error
+        raise StatementError(
+            file=name, line=0, name=key, expected="{problem}", values={"problem": first["msg"]}, found=first["input"]
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -530,7 +532,14 @@ class _Staging:
     def _require_account(self, item: Item) -> None:
         line = item.line if isinstance(item, Movement) else 0
         if self._account is not None and item.account != self._account:
-            raise StatementError(file=self._name, line=line, name="account", expected=self._account, found=item.account)
+            raise StatementError(
+                file=self._name,
+                line=line,
+                name="account",
+                expected="{account}",
+                values={"account": self._account},
+                found=item.account,
+            )
         if not _is_of(self.profile, item.account):
             owner = next((other for other in self._others if _is_of(other, item.account)), None)
             if owner is not None:
@@ -538,7 +547,8 @@ class _Staging:
                     file=self._name,
                     line=line,
                     name="account",
-                    expected=f"an account of {self.profile.company}",
+                    expected="an account of {company}",
+                    values={"company": self.profile.company},
                     found=f"{item.account}, which is an account of {owner.company}",
                 )
 
@@ -550,7 +560,12 @@ class _Staging:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
             raise StatementError(
-                file=self._name, line=told.line, name=name, expected=first["msg"], found=first["input"]
+                file=self._name,
+                line=told.line,
+                name=name,
+                expected="{problem}",
+                values={"problem": first["msg"]},
+                found=first["input"],
             ) from error
         return StagedLine(
             position=self._position,
@@ -651,7 +666,13 @@ async def _detected(path: Path, name: str) -> Format:
 def _digest(path: Path, name: str) -> bytes:
     size = path.stat().st_size
     if size > statements.MOST_BYTES:
-        expected = f"at most {statements.MOST_BYTES >> 20} MiB"
-        raise StatementError(file=name, line=0, name="size", expected=expected, found=f"{size >> 20} MiB")
+        raise StatementError(
+            file=name,
+            line=0,
+            name="size",
+            expected="at most {most} MiB",
+            values={"most": statements.MOST_BYTES >> 20},
+            found=f"{size >> 20} MiB",
+        )
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()

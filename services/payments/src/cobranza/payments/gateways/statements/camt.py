@@ -124,7 +124,7 @@ class _Reader:
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if len(self._stack) >= _DEEPEST:
-            raise _fault(self._line, "XML", f"at most {_DEEPEST} elements inside one another", "more")
+            raise _fault(self._line, "XML", "at most {most} elements inside one another", "more", most=_DEEPEST)
         node = _Node(name.rpartition(":")[2], self._line, attributes.get("Ccy"))
         if self._stack:
             self._stack[-1].children.append(node)
@@ -136,7 +136,7 @@ class _Reader:
         if self._stack and (self._stack[-1].text or not data.isspace()):
             node = self._stack[-1]
             if len(node.text) + len(data) > _LONGEST_TEXT:
-                raise _fault(self._line, node.tag, f"at most {_LONGEST_TEXT} characters", "more")
+                raise _fault(self._line, node.tag, "at most {most} characters", "more", most=_LONGEST_TEXT)
             node.text += data
 
     def _end(self, _name: str) -> None:
@@ -173,7 +173,7 @@ def _movements(told: _Open, entry: _Node) -> list[Movement]:
     amount, currency = _amount(entry, "Ntry")
     told.currency = told.currency or currency
     if currency != told.currency:
-        raise _fault(entry.line, "Ntry/Amt@Ccy", f"{told.currency}, the account's currency", currency)
+        raise _fault(entry.line, "Ntry/Amt@Ccy", "{currency}, the account's currency", currency, currency=told.currency)
     mark = entry.value("CdtDbtInd")
     if mark not in {"CRDT", "DBIT"}:
         raise _fault(entry.line, "Ntry/CdtDbtInd", "CRDT or DBIT", mark or "nothing")
@@ -196,7 +196,13 @@ def _movements(told: _Open, entry: _Node) -> list[Movement]:
             amounts = [amount]
         missing = next((detail for detail, part in zip(details, amounts, strict=True) if part is None), None)
         if missing is not None:
-            raise _fault(missing.line, "TxDtls/Amt", f"the amount in {currency} of each part of the batch", "none")
+            raise _fault(
+                missing.line,
+                "TxDtls/Amt",
+                "the amount in {currency} of each part of the batch",
+                "none",
+                currency=currency,
+            )
         parts = [part for part in amounts if part is not None]
         if sum(parts) != amount:
             told.tally.check_money("sum of TxDtls", stated=amount, found=sum(parts), currency=currency, line=entry.line)
@@ -369,5 +375,5 @@ def _balance(node: _Node) -> int:
     return -amount if node.value("CdtDbtInd") == "DBIT" else amount
 
 
-def _fault(line: int, name: str, expected: str, found: str) -> StatementError:
-    return StatementError(line=line, name=name, expected=expected, found=found)
+def _fault(line: int, name: str, expected: str, found: str, **values: object) -> StatementError:
+    return StatementError(line=line, name=name, expected=expected, values=values, found=found)

@@ -128,10 +128,18 @@ def lines_of(path: Path, *, encoding: str | None = None, longest: int = 20_000) 
                 number += 1
                 if len(text) >= longest and not text.endswith("\n"):
                     raise StatementError(
-                        line=number, name="line", expected=f"at most {longest} characters", found="a longer line"
+                        line=number,
+                        name="line",
+                        expected="at most {most} characters",
+                        values={"most": longest},
+                        found="a longer line",
                     )
                 yield number, text.rstrip("\n")
     except UnicodeError as error:
         raise StatementError(
-            line=number + 1, name="encoding", expected=f"text in {chosen}", found=str(error)
+            line=number + 1,
+            name="encoding",
+            expected="text in {encoding}",
+            values={"encoding": chosen},
+            found=str(error),
         ) from error

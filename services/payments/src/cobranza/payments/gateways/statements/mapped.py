@@ -164,13 +164,7 @@ def read(path: Path, format_: Format, mapping: Mapping, *, account: str | None) 
         if not faults:
             yield movement
     if faults:
-        raise StatementError(
-            line=faults[0].line,
-            name=faults[0].name,
-            expected=faults[0].expected,
-            found=faults[0].found,
-            others=tuple(faults[1:]),
-        )
+        raise faults[0].beside(faults[1:])
     yield Statement(
         account=account_of(chosen),
         currency=mapping.currency,
@@ -220,10 +214,10 @@ def _header(rows: Iterable[tuple[int, Sequence[Any]]], mapping: Mapping) -> _Lay
         if best is None or len(missing) < len(best[1]):
             best = (line, missing, len(cells))
     line, missing, _ = best or (0, needed, 0)
-    expected = "; ".join(f"{name}: {' or '.join(getattr(wanted, name))}" for name in missing)
+    columns = "; ".join(f"{name}: {' or '.join(getattr(wanted, name))}" for name in missing)
     raise _fault(
-        line, "header", f"a header with the columns that mapping {mapping.name!r} names ({expected})", "no such line; "
-        "compare the mapping with the file's first lines"
+        line, "header", "a header with the columns that mapping {mapping} names ({columns})",
+        "no such line; compare the mapping with the file's first lines", mapping=mapping.name, columns=columns,
     )  # fmt: skip
 
 
@@ -246,7 +240,7 @@ def _csv_rows(path: Path, mapping: Mapping) -> Iterator[tuple[int, Sequence[Any]
     try:
         for cells in csv.reader(texts(), delimiter=delimiter, strict=True):
             if len(cells) > _MOST_CELLS:
-                raise _fault(line, "columns", f"at most {_MOST_CELLS}", str(len(cells)))
+                raise _fault(line, "columns", "at most {most}", str(len(cells)), most=_MOST_CELLS)
             yield line, [cell.strip() for cell in cells]
     except csv.Error as error:
         raise _fault(line, "row", "cells with closed quotation marks", str(error)) from error
@@ -287,8 +281,14 @@ def _require_bounded(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(part.file_size for part in archive.infolist())
     if unpacked > _MOST_UNPACKED or unpacked > _MOST_RATIO * path.stat().st_size:
-        expected = f"at most {_MOST_UNPACKED >> 20} MiB unpacked, and at most {_MOST_RATIO} times the file's size"
-        raise _fault(0, "file", expected, f"{unpacked >> 20} MiB of {path.stat().st_size >> 10} KiB")
+        raise _fault(
+            0,
+            "file",
+            "at most {unpacked} MiB unpacked, and at most {ratio} times the file's size",
+            f"{unpacked >> 20} MiB of {path.stat().st_size >> 10} KiB",
+            unpacked=_MOST_UNPACKED >> 20,
+            ratio=_MOST_RATIO,
+        )
 
 
 def _movement(
@@ -357,8 +357,9 @@ class _Balances:
                 if balance != expected and direction not in self._fault:
                     unit = Decimal(1).scaleb(-exponent(self._mapping.currency))
                     self._fault[direction] = _fault(
-                        movement.line, "balance", f"{expected * unit} {self._mapping.currency}, by the movement",
+                        movement.line, "balance", "{balance}, by the movement",
                         f"{balance * unit}; the file lacks a line or was changed, ask the bank for it again",
+                        balance=f"{expected * unit} {self._mapping.currency}",
                     )  # fmt: skip
         self._before = (balance, signed)
 
@@ -411,8 +412,8 @@ def _plain(text: str, mapping: Mapping, line: int, name: str) -> tuple[str, str]
         r"\d", bare
     ):
         raise _fault(
-            line, name, f"an amount with decimal {mapping.decimal!r}, as mapping {mapping.name!r} says"
-            " (change its 'decimal' if the bank writes otherwise)", text
+            line, name, "an amount with decimal {decimal}, as mapping {mapping} says (change its 'decimal' if the bank"
+            " writes otherwise)", text, decimal=repr(mapping.decimal), mapping=mapping.name,
         )  # fmt: skip
     bare = bare.replace(thousands, "").replace(mapping.decimal, ".")
     return sign, f"0{bare}" if bare.startswith(".") else bare
@@ -423,9 +424,15 @@ def _date(cell: Any, mapping: Mapping, line: int, name: str) -> date:
         return cell.date()
     text = "" if cell is None else str(cell).strip().split(" ")[0].split("T")[0]
     found = _DATE.fullmatch(text)
-    order = {"dmy": "day/month/year", "mdy": "month/day/year", "ymd": "year-month-day"}[mapping.date_order]
-    hint = "change its 'date_order' if the bank writes otherwise"
-    fault = _fault(line, name, f"a date {order}, as mapping {mapping.name!r} says ({hint})", str(cell))
+    order = {"dmy": "DD/MM/YYYY", "mdy": "MM/DD/YYYY", "ymd": "YYYY-MM-DD"}[mapping.date_order]
+    fault = _fault(
+        line,
+        name,
+        "a date {order}, as mapping {mapping} says (change its 'date_order' if the bank writes otherwise)",
+        str(cell),
+        order=order,
+        mapping=mapping.name,
+    )
     if found is None:
         raise fault
     # A date that begins with a four-digit year is in one order only.
@@ -440,5 +447,5 @@ def _date(cell: Any, mapping: Mapping, line: int, name: str) -> date:
         raise fault from error
 
 
-def _fault(line: int, name: str, expected: str, found: str) -> StatementError:
-    return StatementError(line=line, name=name, expected=expected, found=found)
+def _fault(line: int, name: str, expected: str, found: str, **values: object) -> StatementError:
+    return StatementError(line=line, name=name, expected=expected, values=values, found=found)

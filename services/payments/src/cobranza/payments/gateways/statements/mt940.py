@@ -78,10 +78,22 @@ def read(path: Path) -> Iterator[Item]:
         match told.tag:
             case "20":
                 if statement is not None:
-                    raise _fault(told.line, ":62F:", f"the end of the statement begun in line {statement.line}", ":20:")
+                    raise _fault(
+                        told.line,
+                        ":62F:",
+                        "the end of the statement begun in line {begun}",
+                        ":20:",
+                        begun=statement.line,
+                    )
             case "25" | "25P":
                 if statement is not None:
-                    raise _fault(told.line, ":62F:", f"the end of the statement begun in line {statement.line}", ":25:")
+                    raise _fault(
+                        told.line,
+                        ":62F:",
+                        "the end of the statement begun in line {begun}",
+                        ":25:",
+                        begun=statement.line,
+                    )
                 account = account_of(told.lines[0].rpartition("/")[2])
                 if not account:
                     raise _fault(told.line, ":25:", "an account", told.text)
@@ -109,7 +121,9 @@ def read(path: Path) -> Iterator[Item]:
             case _:
                 pass  # Sequence numbers, available balances, the note on the whole statement.
     if statement is not None:
-        raise _fault(last, ":62F:", f"the end of the statement begun in line {statement.line}", "the end of the file")
+        raise _fault(
+            last, ":62F:", "the end of the statement begun in line {begun}", "the end of the file", begun=statement.line
+        )
     if not last:
         raise _fault(0, "file", "a statement (:20: … :62F:)", "none")
 
@@ -136,7 +150,7 @@ def _fields(path: Path) -> Iterator[_Field]:
         else:
             current.lines.append(text)
             if len(current.lines) > _MOST_LINES:
-                raise _fault(number, f":{current.tag}:", f"at most {_MOST_LINES} lines", "more")
+                raise _fault(number, f":{current.tag}:", "at most {most} lines", "more", most=_MOST_LINES)
     if current is not None:
         yield current
 
@@ -214,7 +228,7 @@ def _closed(statement: _Open, told: _Field) -> Statement:
         raise _fault(told.line, ":60F:", "an opening balance", "none")
     closing, closed_on, currency = _balance(told)
     if currency != statement.currency:
-        raise _fault(told.line, f":{told.tag}: currency", statement.currency, currency)
+        raise _fault(told.line, f":{told.tag}: currency", "{currency}", currency, currency=statement.currency)
     tally = statement.tally
     tally.check_money(
         "closing balance",
@@ -262,5 +276,5 @@ def _date(text: str, line: int, name: str) -> date:
         raise _fault(line, name, "a date YYMMDD", text) from error
 
 
-def _fault(line: int, name: str, expected: str, found: str) -> StatementError:
-    return StatementError(line=line, name=name, expected=expected, found=found)
+def _fault(line: int, name: str, expected: str, found: str, **values: object) -> StatementError:
+    return StatementError(line=line, name=name, expected=expected, values=values, found=found)

@@ -67,7 +67,7 @@ def read(path: Path) -> Iterator[Item]:
         if ended:
             raise _fault(number, "record", "nothing after record 88", record[:12])
         if len(record) > _WIDTH:
-            raise _fault(number, "record", f"{_WIDTH} characters", f"{len(record)} characters")
+            raise _fault(number, "record", "{width} characters", f"{len(record)} characters", width=_WIDTH)
         record = record.ljust(_WIDTH)
         code = record[:2]
         if code in {"22", "33"} and entry is not None and account is not None:
@@ -76,7 +76,13 @@ def read(path: Path) -> Iterator[Item]:
         match code:
             case "11":
                 if account is not None:
-                    raise _fault(number, "record", f"record 33 closing the account opened in line {account.line}", "11")
+                    raise _fault(
+                        number,
+                        "record",
+                        "record 33 closing the account opened in line {opened}",
+                        "11",
+                        opened=account.line,
+                    )
                 account = _opened(number, record)
                 accounts += 1
             case "22":
@@ -101,7 +107,11 @@ def read(path: Path) -> Iterator[Item]:
                 stated = record[20:26].strip()
                 if stated.isdigit() and int(stated) != records:
                     raise _fault(
-                        number, "record count", f"{int(stated)}, as record 88 says", f"{records} records before it"
+                        number,
+                        "record count",
+                        "{count}, as record 88 says",
+                        f"{records} records before it",
+                        count=int(stated),
                     )
                 ended = True
             case "00":
@@ -110,7 +120,9 @@ def read(path: Path) -> Iterator[Item]:
                 raise _fault(number, "record", "a record 11, 22, 23, 24, 33 or 88", record[:12])
         records += code not in {"88", "00"}
     if account is not None:
-        raise _fault(number, "record", f"record 33 closing the account opened in line {account.line}", "the end")
+        raise _fault(
+            number, "record", "record 33 closing the account opened in line {opened}", "the end", opened=account.line
+        )
     if not accounts:
         raise _fault(0, "file", "an account (record 11)", "none")
     if not ended:
@@ -120,7 +132,7 @@ def read(path: Path) -> Iterator[Item]:
 def _opened(line: int, record: str) -> _Open:
     code = record[47:50]
     if code not in _CURRENCIES:
-        raise _fault(line, "currency", f"one of the numeric codes {', '.join(_CURRENCIES)}", code)
+        raise _fault(line, "currency", "one of the numeric codes {codes}", code, codes=", ".join(_CURRENCIES))
     opening = _amount(record, 33, 47, line, "opening balance")
     return _Open(
         line=line,
@@ -164,7 +176,7 @@ def _reference(text: str) -> str | None:
 def _closed(account: _Open, record: str, line: int) -> Statement:
     tally = account.tally
     if account_of(record[2:20]) != account.account:
-        raise _fault(line, "account", f"{account.account}, as in record 11", account_of(record[2:20]))
+        raise _fault(line, "account", "{account}, as in record 11", account_of(record[2:20]), account=account.account)
     tally.check("debit entries", stated=_digits(record, 20, 25, line, "debit entries"), found=tally.debits, line=line)
     tally.check(
         "credit entries", stated=_digits(record, 39, 44, line, "credit entries"), found=tally.credits, line=line
@@ -202,7 +214,15 @@ def _mark(mark: str, line: int) -> bool:
 def _digits(record: str, start: int, end: int, line: int, name: str) -> int:
     text = record[start:end]
     if not (text.isascii() and text.isdigit()):
-        raise _fault(line, name, f"{end - start} digits in columns {start + 1} to {end}", text)
+        raise _fault(
+            line,
+            name,
+            "{digits} digits in columns {first} to {last}",
+            text,
+            digits=end - start,
+            first=start + 1,
+            last=end,
+        )
     return int(text)
 
 
@@ -220,5 +240,5 @@ def _date(text: str, line: int, name: str) -> date:
         raise _fault(line, name, "a date YYMMDD", text) from error
 
 
-def _fault(line: int, name: str, expected: str, found: str) -> StatementError:
-    return StatementError(line=line, name=name, expected=expected, found=found)
+def _fault(line: int, name: str, expected: str, found: str, **values: object) -> StatementError:
+    return StatementError(line=line, name=name, expected=expected, values=values, found=found)
