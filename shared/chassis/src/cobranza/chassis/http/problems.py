@@ -217,6 +217,8 @@ def _of_class(refusal: object) -> ProblemType | None:
     if not (isinstance(code, str) and isinstance(status, int)):
         return None
     title, _, meaning = (inspect.cleandoc(refusal.__doc__ or refusal.__name__)).partition("\n")
+    # What follows is for who reads the code.
+    meaning = meaning.partition("Attributes:")[0]
     return ProblemType(
         name=name_of(code),
         status=status,
