@@ -97,6 +97,12 @@ async def test_what_a_customer_writes_stays_text(client: httpx.AsyncClient) -> N
     assert "<script>alert" not in text
 
 
+async def test_every_page_of_a_company_says_as_of_when_it_is(client: httpx.AsyncClient) -> None:
+    shown = (await client.get("/demo/?company=acme&lang=es")).text
+
+    assert re.search(r'<p class="as-of muted">Al <time datetime="\d{4}-\d\d-\d\dT[^"]+" data-age>', shown)
+
+
 async def test_every_text_has_its_spanish(client: httpx.AsyncClient) -> None:
     assert page.untranslated() == set()
     assert sys.modules["demo_service"].PAGES.untranslated() == set()

@@ -21,7 +21,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from jinja2.ext import babel_extract
 
-from cobranza.chassis.clock import evaluation_date
+from cobranza.chassis.clock import evaluation_date, utc_now
 from cobranza.chassis.page import formats
 
 Language = Literal["es", "en"]
@@ -270,6 +270,7 @@ def _render(
         principal=principal.name if principal else "",
         navigation=frame_of(request).navigation,
         link=lambda **changes: _changed_address(request, changes),
+        read_at=utc_now(),
         **context,
     )
     response = HTMLResponse(html, status_code=status)
