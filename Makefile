@@ -119,6 +119,10 @@ faults: install ## Broker, database, relay and senders killed and frozen, one af
 bench: install ## Speed beside fair opponents: make bench OUT=figures.json
 	@$(BIN)/python benchmarks/all_benchmarks.py $(if $(OUT),--out $(OUT))
 
+.PHONY: bench-nightly
+bench-nightly: install ## One night's evaluation of 250,000 cases by two workers
+	@$(BIN)/python benchmarks/all_benchmarks.py --only full-nightly $(if $(OUT),--out $(OUT))
+
 .PHONY: mutation
 mutation: install ## Change payments' domain line by line and count the changes that no unit test notices
 	cd services/payments && rm -rf mutants && $(CURDIR)/$(BIN)/mutmut run >/dev/null && $(CURDIR)/$(BIN)/mutmut results && \

@@ -16,6 +16,7 @@ from typing import Any, Final
 import ageing
 import evaluation
 import imports
+import nightly
 import payments
 import relay
 import running
@@ -58,6 +59,14 @@ async def _evaluation(directory: Path, quick: bool) -> list[Figure]:  # noqa: FB
     return await evaluation.measure(directory, cases=2_000 if quick else 40_000, rounds=1 if quick else 3)
 
 
+async def _nightly(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
+    return await nightly.measure(directory, cases=2_000 if quick else 25_000)
+
+
+async def _full_nightly(directory: Path, _quick: bool) -> list[Figure]:  # noqa: FBT001
+    return await nightly.measure(directory, cases=250_000)
+
+
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "payments": _payments,
     "relay": _relay,
@@ -65,14 +74,19 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "statements": _statements,
     "imports": _imports,
     "evaluation": _evaluation,
+    "nightly": _nightly,
     "running": _running,
 }
+#: Too long for every run: only when asked for by name.
+_ON_DEMAND: Final[Mapping[str, Benchmark]] = {"full-nightly": _full_nightly}
 
 
 def main() -> int:
     """Run the benchmarks that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=BENCHMARKS, action="append", help="one benchmark; may be repeated")
+    parser.add_argument(
+        "--only", choices=(*BENCHMARKS, *_ON_DEMAND), action="append", help="one benchmark; may be repeated"
+    )
     parser.add_argument("--out", type=Path, help="write every figure as JSON")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it runs, not how fast")
     options = parser.parse_args()
@@ -88,7 +102,7 @@ def main() -> int:
         state = directory / name
         state.mkdir()
         try:
-            figures = asyncio.run(BENCHMARKS[name](state, options.quick))
+            figures = asyncio.run({**BENCHMARKS, **_ON_DEMAND}[name](state, options.quick))
         except (WrongTotalsError, LocalModeError) as error:
             failed.append(name)
             say(f"  FAILED, no rate: {error}; state in {state}")

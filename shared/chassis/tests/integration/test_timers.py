@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,7 @@ import toy_service as toy
 from cobranza.chassis import timers
 from cobranza.chassis.clock import BusinessClock
 from cobranza.chassis.database import Database, Transaction
-from cobranza.chassis.timers import Scheduler, Timer
+from cobranza.chassis.timers import Scheduler, Timer, Together
 
 NOON = datetime(2027, 1, 4, 12, tzinfo=UTC)
 SUBJECT = UUID("11111111-1111-4111-8111-111111111111")
@@ -114,3 +114,59 @@ async def test_two_schedulers_work_a_timer_once(db: Database) -> None:
 
     assert sorted(fired) == sorted(set(fired))
     assert len(fired) == 40
+
+
+async def test_timers_worked_together_share_one_transaction_and_each_has_its_own_next_instant(db: Database) -> None:
+    batches: list[list[str]] = []
+
+    async def handle(_tx: Transaction, due: Sequence[Timer]) -> dict[str, datetime]:
+        batches.append([timer.key for timer in due])
+        return {"case|1": NOON + timedelta(days=3)}
+
+    for key in ("case|1", "case|2", "case|3"):
+        await _arm(db, NOON, key)
+    await _scheduler(db, Together(handle)).work_due()
+
+    assert batches == [["case|1", "case|2", "case|3"]]
+    assert await toy.rows(db, "SELECT timer_key, state, due_at FROM timer ORDER BY timer_key") == [
+        ("case|1", "armed", NOON + timedelta(days=3)),
+        ("case|2", "fired", NOON),
+        ("case|3", "fired", NOON),
+    ]
+
+
+async def test_a_bad_timer_among_many_is_found_and_stops_no_other(db: Database) -> None:
+    async def handle(_tx: Transaction, due: Sequence[Timer]) -> dict[str, datetime]:
+        if any(timer.key == "case|5" for timer in due):
+            raise ValueError("a fault of the handler")
+        return {}
+
+    for number in range(8):
+        await _arm(db, NOON, f"case|{number}")
+    await _scheduler(db, Together(handle)).work_due()
+
+    assert await toy.rows(db, "SELECT timer_key FROM timer WHERE state <> 'fired'") == [("case|5",)]
+
+
+async def test_an_event_that_moves_one_of_many_timers_in_work_rolls_back_its_work_alone(db: Database) -> None:
+    moved: list[str] = []
+
+    async def handle(tx: Transaction, due: Sequence[Timer]) -> dict[str, datetime]:
+        await tx.execute(
+            "INSERT INTO balance (receivable_id, open, times) VALUES (:i, 1, 1)", {"i": UUID(int=len(due))}
+        )
+        if not moved:
+            moved.append("case|1")
+            await _arm(db, NOON + timedelta(days=9), "case|1")
+        return {}
+
+    for key in ("case|1", "case|2", "case|3"):
+        await _arm(db, NOON, key)
+    await _scheduler(db, Together(handle)).work_due()
+
+    assert await toy.rows(db, "SELECT receivable_id FROM balance") == [(UUID(int=2),)]
+    assert await toy.rows(db, "SELECT state, due_at FROM timer ORDER BY timer_key") == [
+        ("armed", NOON + timedelta(days=9)),
+        ("fired", NOON),
+        ("fired", NOON),
+    ]

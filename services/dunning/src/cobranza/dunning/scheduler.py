@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from cobranza.chassis.service import Context, Job
-from cobranza.chassis.timers import Handler
+from cobranza.chassis.timers import Handler, Together
 from cobranza.dunning import metrics, queries
 from cobranza.dunning.repository import TIMER_KIND
 from cobranza.dunning.settings import DunningSettings
@@ -19,7 +19,7 @@ _GAUGE_SECONDS: Final = 30.0
 def timers(context: Context[DunningSettings]) -> Mapping[str, Handler]:
     """One timer per account: its next evaluation."""
     desk = Desk(context.companies, context.settings.evaluation_hour, context.settings.brake_floor)
-    return {TIMER_KIND: desk.check_account}
+    return {TIMER_KIND: Together(desk.check_accounts)}
 
 
 def jobs(context: Context[DunningSettings]) -> Sequence[Job]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,12 +16,12 @@ from cobranza.chassis.ids import new_id
 from cobranza.chassis.logs import logger
 from cobranza.chassis.outbox import Cause
 
-#: Work on one timer must be shorter than this; a claim older than it is taken back.
+#: Work on one claim must be shorter than this; a claim older than it is taken back.
 LEASE_SECONDS: Final = 60
 #: How often expired claims are looked for.
 REAP_EVERY_SECONDS: Final = 1.0
 #: Timers claimed at a time.
-CLAIM: Final = 50
+CLAIM: Final = 200
 #: A timer whose handler failed this often waits longer between tries.
 _SLOW_AFTER: Final = 3
 
@@ -41,7 +42,15 @@ _REAP: Final = (
     "UPDATE timer SET state = 'armed', owner = NULL WHERE state = 'claimed' AND lease_until < clock_timestamp()"
 )
 
-Handler = Callable[[Transaction, Timer], Awaitable[datetime | None]]
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """A handler of many timers in one transaction: returns the next due of each, by key; the others have fired."""
+
+    handle: Callable[[Transaction, Sequence[Timer]], Awaitable[Mapping[str, datetime]]]
+
+
+Handler = Callable[[Transaction, Timer], Awaitable[datetime | None]] | Together
 
 
 async def arm(tx: Transaction, *, key: str, kind: str, company: str, subject_id: UUID, due_at: datetime) -> None:
@@ -87,7 +96,7 @@ async def cancel(tx: Transaction, *, key: str) -> None:
 
 
 class Scheduler:
-    """Claims due timers and works each in its own transaction, fenced by the claim."""
+    """Claims due timers and works them, each kind as its handler says, fenced by the claim."""
 
     def __init__(self, database: Database, handlers: Mapping[str, Handler], *, idle_seconds: float) -> None:
         """Args: `idle_seconds` is the wait between looks when nothing is due."""
@@ -121,15 +130,13 @@ class Scheduler:
         """Work one claim of due timers; returns how many were claimed."""
         timers = await self._claim()
         metrics.TIMERS_DUE.set(len(timers))
-        for timer in timers:
-            if self._stopping.is_set():
-                break
-            try:
-                await self._work(timer)
-            except Exception as error:  # noqa: BLE001 - one timer's fault stops no other
-                if not is_transient(error):
-                    logger().error("timer failed", timer=timer.key, attempts=timer.attempts, exc_info=True)
-                await self._give_back(timer, transient=is_transient(error))
+        for kind, found in groupby(timers, key=lambda timer: timer.kind):
+            of_kind = list(found)
+            together = isinstance(self._handlers[kind], Together)
+            for batch in [of_kind] if together else [[timer] for timer in of_kind]:
+                if self._stopping.is_set():
+                    break
+                await self._try(batch)
         return len(timers)
 
     async def _claim(self) -> list[Timer]:
@@ -151,44 +158,74 @@ class Scheduler:
             timers = [
                 Timer(row.timer_key, row.kind, row.company, row.subject_id, row.due_at, row.attempts) for row in result
             ]
-        return sorted(timers, key=lambda timer: (timer.due_at, timer.key))
+        return sorted(timers, key=lambda timer: (timer.kind, timer.due_at, timer.key))
 
-    async def _work(self, timer: Timer) -> None:
-        handler = self._handlers[timer.kind]
+    async def _try(self, timers: Sequence[Timer]) -> None:
+        """Work timers of one kind; those at fault are found by halving and stop no other."""
+        try:
+            await self._work(timers)
+        except _ClaimLostError as error:
+            if kept := [timer for timer in timers if timer.key not in error.keys]:
+                await self._try(kept)
+        except Exception as error:  # noqa: BLE001 - one timer's fault stops no other
+            if is_transient(error):
+                await self._give_back(timers, transient=True)
+            elif len(timers) > 1:
+                middle = len(timers) // 2
+                await self._try(timers[:middle])
+                await self._try(timers[middle:])
+            else:
+                logger().error("timer failed", timer=timers[0].key, attempts=timers[0].attempts, exc_info=True)
+                await self._give_back(timers, transient=False)
+
+    async def _work(self, timers: Sequence[Timer]) -> None:
+        handler = self._handlers[timers[0].kind]
         now = self._database.clock.now()
-        async with self._database.transaction(Cause.timer(timer.key, now.date())) as tx:
-            next_due = await handler(tx, timer)
+        async with self._database.transaction(Cause.timer(timers[0].key, now.date())) as tx:
+            if isinstance(handler, Together):
+                due = await handler.handle(tx, timers)
+            else:
+                next_due = await handler(tx, timers[0])
+                due = {} if next_due is None else {timers[0].key: next_due}
             # The fence comes last: subjects are locked before timers everywhere, so an event that
-            # re-arms this timer meanwhile cannot deadlock with us; it makes us roll back instead.
+            # re-arms one of them meanwhile cannot deadlock with us; it makes us roll back instead.
+            keys = [timer.key for timer in timers]
             fenced = await tx.execute(
                 """
-                UPDATE timer SET state = CAST(:state AS text), due_at = coalesce(CAST(:due AS timestamptz), due_at),
-                    owner = NULL, lease_until = NULL, attempts = 0
-                WHERE timer_key = :key AND owner = :owner AND state = 'claimed'
+                UPDATE timer SET state = CASE WHEN next.due IS NULL THEN 'fired' ELSE 'armed' END,
+                    due_at = coalesce(next.due, due_at), owner = NULL, lease_until = NULL, attempts = 0
+                FROM unnest(CAST(:keys AS text[]), CAST(:dues AS timestamptz[])) AS next(key, due)
+                WHERE timer_key = next.key AND owner = :owner AND state = 'claimed'
+                RETURNING timer_key
                 """,
-                {
-                    "state": "armed" if next_due is not None else "fired",
-                    "due": next_due,
-                    "key": timer.key,
-                    "owner": self._owner,
-                },
+                {"keys": keys, "dues": [due.get(key) for key in keys], "owner": self._owner},
             )
-            if fenced.rowcount != 1:
-                raise _ClaimLostError(timer.key)
-        metrics.TIMER_LATENESS.labels(kind=timer.kind).observe(max(0.0, (now - timer.due_at).total_seconds()))
+            if lost := frozenset(keys) - {row.timer_key for row in fenced}:
+                raise _ClaimLostError(lost)
+        for timer in timers:
+            metrics.TIMER_LATENESS.labels(kind=timer.kind).observe(max(0.0, (now - timer.due_at).total_seconds()))
 
-    async def _give_back(self, timer: Timer, *, transient: bool) -> None:
-        wait = 0.0 if transient else min(3600.0, 10.0 * max(0, timer.attempts - _SLOW_AFTER))
+    async def _give_back(self, timers: Sequence[Timer], *, transient: bool) -> None:
+        waits = [0.0 if transient else min(3600.0, 10.0 * max(0, timer.attempts - _SLOW_AFTER)) for timer in timers]
         async with self._database.transaction() as tx:
             # Back-off runs on real time through the lease, never on the business instant.
             await tx.execute(
                 """
-                UPDATE timer SET lease_until = clock_timestamp() + make_interval(secs => :wait)
-                WHERE timer_key = :key AND owner = :owner AND state = 'claimed'
+                UPDATE timer SET lease_until = clock_timestamp() + make_interval(secs => back.wait)
+                FROM unnest(CAST(:keys AS text[]), CAST(:waits AS float8[])) AS back(key, wait)
+                WHERE timer_key = back.key AND owner = :owner AND state = 'claimed'
                 """,
-                {"key": timer.key, "owner": self._owner, "wait": max(0.05, wait)},
+                {
+                    "keys": [timer.key for timer in timers],
+                    "owner": self._owner,
+                    "waits": [max(0.05, wait) for wait in waits],
+                },
             )
 
 
-class _ClaimLostError(ConnectionError):
-    """An event moved the timer while it was worked: its transaction is rolled back."""
+class _ClaimLostError(Exception):
+    """Events moved timers while they were worked: the transaction is rolled back, the others are worked again."""
+
+    def __init__(self, keys: frozenset[str]) -> None:
+        super().__init__(", ".join(sorted(keys)))
+        self.keys = keys

@@ -15,6 +15,7 @@ from cobranza.chassis.clock import evaluation_date, evaluation_instant
 from cobranza.chassis.companies import Companies, CompanyProfile
 from cobranza.chassis.database import Database, Transaction
 from cobranza.chassis.logs import logger
+from cobranza.chassis.outbox import Cause
 from cobranza.contracts import dunning, invoicing, notifications, payments
 from cobranza.contracts.payloads import Payload
 from cobranza.contracts.reasons import Reason
@@ -57,10 +58,11 @@ class Desk:
     # Versions never change, so one reading is enough for the process.
     _policies: dict[repository.PolicyKey, LoadedPolicy] = field(default_factory=dict)
 
-    async def check_account(self, tx: Transaction, timer: timers.Timer) -> datetime | None:
-        """The date of an account's next check has come; returns when it is checked next."""
-        checked = await self._evaluate(tx, {timer.subject_id: Trigger("timer", timer.key, tx.cause)})
-        return checked[0][1] if checked else None
+    async def check_accounts(self, tx: Transaction, due: Sequence[timers.Timer]) -> Mapping[str, datetime]:
+        """The date of these accounts' next check has come; returns when each is checked next, by its timer's key."""
+        causes = {timer.subject_id: Trigger("timer", timer.key, Cause.timer(timer.key, tx.now.date())) for timer in due}
+        checked = await self._evaluate(tx, causes)
+        return {causes[account.account_id].id: due_at for account, due_at in checked if due_at is not None}
 
     async def sweep(self, database: Database) -> bool:
         """Evaluate and arm what I8's anti-join finds; returns whether there may be more."""
