@@ -250,7 +250,7 @@ class Desk:
             and (choice.company, choice.currency) == (account.company, account.currency)
             and choice.effective_from <= as_of
         ]
-        subject = _subject(account, as_of)
+        subject = subject_of(account, as_of)
         for choice in sorted(active, key=lambda choice: (-choice.priority, choice.policy)):
             loaded = await self._load(tx, choice)
             if loaded.policy.applies_to.holds(subject):
@@ -327,7 +327,7 @@ def _pin(account: StoredAccount) -> repository.PolicyKey | None:
     return None if is_quiet else (account.company, case.policy, case.policy_version)
 
 
-def _subject(account: StoredAccount, as_of: date) -> Subject:
+def subject_of(account: StoredAccount, as_of: date) -> Subject:
     """What the choice of a policy may ask."""
     debtor = account.debtor
     broken = broken_in_a_year(account.promises, as_of)
