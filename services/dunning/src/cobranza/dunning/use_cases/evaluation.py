@@ -257,6 +257,13 @@ class Desk:
                 return loaded
         return None
 
+    async def policies_of(
+        self, tx: Transaction, accounts: Sequence[StoredAccount], as_of: date
+    ) -> list[LoadedPolicy | None]:
+        """What `policy_of` tells, of many accounts at once."""
+        choices = await self._choices(tx, accounts)
+        return [await self._policy_for(tx, account, choices, as_of) for account in accounts]
+
     async def policy_of(self, tx: Transaction, account: StoredAccount) -> LoadedPolicy | None:
         """The version an account's case is pinned to or would take now; None: no policy applies."""
         choices = await self._choices(tx, [account])

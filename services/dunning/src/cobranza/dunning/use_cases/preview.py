@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Final, cast
+from uuid import UUID
 
 from cobranza.chassis.calendars import country_calendar
 from cobranza.chassis.database import Database, Transaction
@@ -47,6 +48,7 @@ BACK_TEST_ASSUMES: Final = (
 class Previewed:
     """What one account's case would see on the day, and by which policy."""
 
+    account_id: UUID
     policy: str | None
     version: int | None
     evaluated: Sequence[Evaluated]
@@ -63,12 +65,14 @@ async def preview(
     company: str,
     on: date,
     tried: Tried | None = None,
+    after: UUID | None = None,
     told: Callable[[int], None] = lambda _: None,
-) -> AsyncIterator[Previewed]:
+) -> AsyncGenerator[Previewed, None]:
     """What would happen on a day in every account that owes something; nothing is sent and nothing is written.
 
     Args:
         tried: a policy in the place of the one in force.
+        after: the last account of the part before; None: from the first.
         told: is told how many accounts were played so far.
 
     Raises:
@@ -84,15 +88,19 @@ async def preview(
             raise PreviewRefusedError(f"expected a day from {today} on and within {MOST_DAYS} days, got {on}")
         known = await _Known.read(desk, tx, company)
         chosen = await _loaded(desk, tx, company, tried)
-        async for account in _accounts(tx, company, told):
-            policy = await desk.policy_of(tx, account) if chosen is None else _applying(chosen, account, on)
-            if chosen is not None and policy is None:
-                continue
-            yield Previewed(
-                policy.policy.policy if policy else None,
-                policy.policy.version if policy else None,
-                known.previewed(account, policy, today, on),
-            )
+        async for accounts in _accounts(tx, company, after, told):
+            if chosen is None:
+                loaded = await desk.policies_of(tx, accounts, today)
+            else:
+                loaded = [_applying(chosen, account, on) for account in accounts]
+            for account, policy in zip(accounts, loaded, strict=True):
+                if chosen is None or policy is not None:
+                    yield Previewed(
+                        account.account_id,
+                        policy.policy.policy if policy else None,
+                        policy.policy.version if policy else None,
+                        known.previewed(account, policy, today, on),
+                    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,35 +214,37 @@ async def back_test(
         one, other = await _loaded(desk, tx, company, tried), await _loaded(desk, tx, company, against)
         assert one is not None
         assert other is not None
-        async for stored in _accounts(tx, company, told):
-            segment = stored.debtor.segment if stored.debtor is not None else None
-            done: list[list[str]] = []
-            for loaded, tally in ((one, result.one), (other, result.other)):
-                policy = _applying(loaded, stored, first)
-                if policy is None:
-                    done.append([])
-                    continue
-                account = account_of(stored, profile, policy, cash=None, verdict=None, receipts={})
-                items = tuple(
-                    replace(item, level=0, passed=0, last_notice_on=None, history={}) for item in account.facts.items
-                )
-                account = replace(account, closed_tone=None).with_facts(
-                    items=items, runs=(), contacts=(), last_contact_on=None, heard_tone=None, effects=(),
-                    handed_over=frozenset(), evaluated_on=None, promised_on=None, cash=None, corrections=(),
-                )  # fmt: skip
-                played = play(policy.ladder, account, stored.customer, first=first, last=last)
-                done.append(_counted(tally, played, segment or ""))
-            result.debtors += 1
-            if done[0] != done[1]:
-                result.differing += 1
-                if len(result.samples) < _SAMPLES:
-                    result.samples.append(
-                        {
-                            "customer": stored.customer,
-                            "only_policy": [line for line in done[0] if line not in done[1]],
-                            "only_against": [line for line in done[1] if line not in done[0]],
-                        }
+        async for accounts in _accounts(tx, company, None, told):
+            for stored in accounts:
+                segment = stored.debtor.segment if stored.debtor is not None else None
+                done: list[list[str]] = []
+                for loaded, tally in ((one, result.one), (other, result.other)):
+                    policy = _applying(loaded, stored, first)
+                    if policy is None:
+                        done.append([])
+                        continue
+                    account = account_of(stored, profile, policy, cash=None, verdict=None, receipts={})
+                    items = tuple(
+                        replace(item, level=0, passed=0, last_notice_on=None, history={})
+                        for item in account.facts.items
                     )
+                    account = replace(account, closed_tone=None).with_facts(
+                        items=items, runs=(), contacts=(), last_contact_on=None, heard_tone=None, effects=(),
+                        handed_over=frozenset(), evaluated_on=None, promised_on=None, cash=None, corrections=(),
+                    )  # fmt: skip
+                    played = play(policy.ladder, account, stored.customer, first=first, last=last)
+                    done.append(_counted(tally, played, segment or ""))
+                result.debtors += 1
+                if done[0] != done[1]:
+                    result.differing += 1
+                    if len(result.samples) < _SAMPLES:
+                        result.samples.append(
+                            {
+                                "customer": stored.customer,
+                                "only_policy": [line for line in done[0] if line not in done[1]],
+                                "only_against": [line for line in done[1] if line not in done[0]],
+                            }
+                        )
     return result
 
 
@@ -260,12 +270,13 @@ def _counted(tally: Tally, played: Sequence[Evaluated], segment: str) -> list[st
     return lines
 
 
-async def _accounts(tx: Transaction, company: str, told: Callable[[int], None]) -> AsyncIterator[StoredAccount]:
+async def _accounts(
+    tx: Transaction, company: str, after: UUID | None, told: Callable[[int], None]
+) -> AsyncIterator[list[StoredAccount]]:
     """The accounts that owe something, some at a time."""
-    count, after = 0, None
+    count = 0
     while ids := await repository.owing_accounts(tx, company=company, after=after, most=_AT_ONCE):
-        for account in await repository.read_accounts(tx, ids):
-            yield account
+        yield await repository.read_accounts(tx, ids)
         count, after = count + len(ids), ids[-1]
         told(count)
 
