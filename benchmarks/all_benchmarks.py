@@ -16,6 +16,7 @@ from typing import Any, Final
 import ageing
 import evaluation
 import payments
+import preview
 import relay
 import running
 import statements
@@ -44,6 +45,10 @@ async def _statements(directory: Path, quick: bool) -> list[Figure]:  # noqa: FB
     )
 
 
+async def _preview(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
+    return await preview.measure(directory, cases=2_000 if quick else 50_000)
+
+
 async def _running(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
     rounds, http_seconds, stream_seconds = (1, 2, 3) if quick else (3, 10, 20)
     return await running.measure(directory, rounds=rounds, http_seconds=http_seconds, stream_seconds=stream_seconds)
@@ -58,6 +63,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "relay": _relay,
     "ageing": _ageing,
     "statements": _statements,
+    "preview": _preview,
     "evaluation": _evaluation,
     "running": _running,
 }

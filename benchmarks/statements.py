@@ -126,7 +126,11 @@ def _client(database: Database, app_url: str) -> httpx.AsyncClient:
 
 async def _load(owner: Any, receivables: int) -> None:
     debts = _DEBTS.format(
-        company=COMPANY, customers=receivables // _DEBTS_EACH, first_due=_FIRST_DUE, due_days=_DUE_DAYS, receivables=receivables
+        company=COMPANY,
+        customers=receivables // _DEBTS_EACH,
+        first_due=_FIRST_DUE,
+        due_days=_DUE_DAYS,
+        receivables=receivables,
     )
     for statement in (debts, *_LOAD):
         await owner.execute(statement)
