@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from cobranza.chassis import cli
 from cobranza.dunning import gateways
+from cobranza.dunning.commands import commands
 from cobranza.dunning.domain.errors import PreviewRefusedError
 from cobranza.dunning.domain.policy import Policy
 from cobranza.dunning.use_cases import policies, preview
+
+_PROFILE = {
+    "name": "Acme",
+    "tax_id": "ADI010203AB1",
+    "country": "MX",
+    "zone": "America/Mexico_City",
+    "currencies": ["MXN", "USD"],
+    "contact": {"name": "Lucía", "email": "cobranza@acme.example"},
+    "sender": {"name": "Acme", "email": "cobranza@acme.example"},
+}
 
 
 async def _every_row(service: Any) -> dict[str, str]:
@@ -78,3 +95,48 @@ async def test_back_test_tells_the_difference_and_writes_nothing(service: Any) -
     assert found.one.notices > 0
     assert found.samples[0]["customer"] == "C-1"
     assert same.as_values()["policy"] == same.as_values()["against"]
+
+
+async def test_commands_tell_a_day_and_a_comparison(service: Any, tmp_path: Path) -> None:
+    await service.activate()
+    await service.customer("C-1")
+    await service.tell(service.receivable("F-1", "01-10"))
+    told, compared, exported, wrong = [
+        await asyncio.to_thread(_command, service, tmp_path, *arguments)
+        for arguments in (
+            ("preview", "--on", "2027-01-14", "--json"),
+            (
+                "back-test",
+                "--from",
+                "2027-01-04",
+                "--to",
+                "2027-02-28",
+                "--policy",
+                "friendly-b2b@1",
+                "--against",
+                "strict",
+            ),
+            ("preview", "--on", "2027-01-14", "--export", str(tmp_path / "day.csv")),
+            ("preview", "--on", "2027-01-14", "--export", str(tmp_path / "day.txt")),
+        )
+    ]
+
+    assert json.loads(told.stdout)["customer"] == "C-1"
+    assert "1 debtors, 1 of them with a difference" in compared.stdout
+    assert "C-1" in (tmp_path / "day.csv").read_text(encoding="utf-8")
+    assert (exported.exit_code, wrong.exit_code) == (0, cli.USAGE)
+
+
+def _command(service: Any, directory: Path, name: str, *arguments: str) -> Result:
+    companies = directory / "companies.yaml"
+    companies.write_text(json.dumps({"companies": {"acme-mx": _PROFILE}}), encoding="utf-8")
+    environment = {
+        "DUNNING_DATABASE_URL": service.context.settings.database_url.get_secret_value(),
+        "COBRANZA_COMPANIES": str(companies),
+        "KAFKA_BOOTSTRAP": "127.0.0.1:1",
+        "COBRANZA_ALLOW_VIRTUAL_CLOCK": "true",
+        "COBRANZA_CLOCK_FILE": str(directory / "business-clock"),
+    }
+    result = CliRunner().invoke(commands, [name, "--company", "acme-mx", *arguments], env=environment)
+    assert result.exit_code in (0, cli.USAGE), (result.output, result.exception)
+    return result

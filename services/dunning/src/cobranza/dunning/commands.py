@@ -14,7 +14,7 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table as Listing
 
-from cobranza.chassis import cli
+from cobranza.chassis import cli, spreadsheets
 from cobranza.chassis.clock import BusinessClock
 from cobranza.chassis.companies import Companies
 from cobranza.chassis.database import Database
@@ -238,12 +238,24 @@ def preview_day(
         typer.Option("--policy", help="In the place of the one in force: POLICY@VERSION, a file or a preset."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document per evaluation.")] = False,
+    export: Annotated[Path | None, typer.Option(help="Write a file that ends in .csv or .xlsx.")] = None,
 ) -> None:
     """What would happen on a day in every case, or why nothing; sends nothing and writes nothing."""
+    file_format = None if export is None else _format(export)
     day, chosen = _day("--on", on), None if tried is None else _tried(tried)
 
     async def act(desk: Desk, database: Database) -> None:
-        async for found in preview.preview(desk, database, company=company, on=day, tried=chosen, told=_progress):
+        playing = preview.preview(desk, database, company=company, on=day, tried=chosen, told=_progress)
+        if export is not None and file_format is not None:
+            table = spreadsheets.Export(
+                name=export.stem,
+                columns=preview.COLUMNS,
+                parts=(one.as_rows() async for one in playing),
+                about={"company": company, "on": day, "policy": tried},
+            )
+            export.write_bytes(await spreadsheets.content(table, file_format))
+            return
+        async for found in playing:
             if as_json:
                 for values in found.as_values():
                     sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
@@ -353,6 +365,13 @@ def _tried(text: str) -> preview.Tried:
             sys.stderr.write(fault.told(text) + "\n")
         raise typer.Exit(cli.FAILED)
     return played
+
+
+def _format(export: Path) -> spreadsheets.Format:
+    try:
+        return spreadsheets.format_of(export)
+    except ValueError as error:
+        cli.fail(f"--export: {error}", cli.USAGE)
 
 
 def _progress(accounts: int) -> None:

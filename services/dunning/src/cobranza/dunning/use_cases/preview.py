@@ -28,6 +28,7 @@ from cobranza.dunning.use_cases.policies import require_calendar
 MOST_DAYS: Final = 400
 _AT_ONCE: Final = 500
 _SAMPLES: Final = 20
+COLUMNS: Final = ("customer", "policy", "step", "kind", "state", "by", "invoices", "claimed", "reasons")
 #: A policy that is tried: a stored version by name and number, or one that is in no table.
 Tried = tuple[str, int] | Policy
 
@@ -56,6 +57,22 @@ class Previewed:
     def as_values(self) -> list[dict[str, Any]]:
         """Each evaluation as a program reads it."""
         return [{"policy": self.policy, "version": self.version, **entry.as_values()} for entry in self.evaluated]
+
+    def as_rows(self) -> list[tuple[str | None, ...]]:
+        """A row per action, or one that says why there is none; as `COLUMNS` names them."""
+        rows: list[tuple[str | None, ...]] = []
+        for told in self.as_values():
+            start = (told["customer"], told["policy"])
+            rows += [
+                (
+                    *start, action["step"], action["kind"], action["state"], " ".join(action["channels"]) or action["effect"],
+                    " ".join(item["number"] for item in action["items"]), action["claimed"], None,
+                )
+                for action in told["actions"]
+            ]  # fmt: skip
+            if not told["actions"]:
+                rows.append((*start, *(None,) * 6, " ".join(reason["code"] for reason in told["reasons"])))
+        return rows
 
 
 async def preview(
