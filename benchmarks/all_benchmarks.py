@@ -18,6 +18,7 @@ import evaluation
 import imports
 import nightly
 import payments
+import preview
 import relay
 import running
 import statements
@@ -50,6 +51,10 @@ async def _imports(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT00
     return await imports.measure(directory, entries=1_000 if quick else 50_000)
 
 
+async def _preview(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
+    return await preview.measure(directory, cases=2_000 if quick else 50_000)
+
+
 async def _running(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
     rounds, http_seconds, stream_seconds = (1, 2, 3) if quick else (3, 10, 20)
     return await running.measure(directory, rounds=rounds, http_seconds=http_seconds, stream_seconds=stream_seconds)
@@ -73,6 +78,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "ageing": _ageing,
     "statements": _statements,
     "imports": _imports,
+    "preview": _preview,
     "evaluation": _evaluation,
     "nightly": _nightly,
     "running": _running,

@@ -526,3 +526,21 @@ async def test_the_command_records_what_a_person_tells_and_says_what_is_wrong(se
     assert "name its id" in nothing.stderr
     [row] = await service.rows("SELECT kind, state, recorded_by FROM agreement")
     assert tuple(row) == ("dispute", "open", "Lucía")
+
+
+async def test_a_preview_is_told_part_by_part(service: Any, client: httpx.AsyncClient) -> None:
+    await service.tell(service.receivable("F-1", "01-10"), service.receivable("F-2", "01-10", customer="C-2"))
+    asked = {"company": "acme-mx", "on": "2027-01-05", "limit": "1"}
+
+    first = (await client.get("/dunning/v1/preview", params=asked)).json()
+    second = (await client.get("/dunning/v1/preview", params={**asked, "after": first["next"]})).json()
+
+    assert {part["items"][0]["customer"] for part in (first, second)} == {"C-1", "C-2"}
+    assert first["items"][0]["reasons"][0]["code"] == "no_policy"
+    assert "next" not in second or second["next"] is None
+
+
+async def test_a_preview_of_a_day_that_is_over_is_refused(client: httpx.AsyncClient) -> None:
+    refused = await client.get("/dunning/v1/preview", params={"company": "acme-mx", "on": "2027-01-03"})
+
+    assert (refused.status_code, "2027-01-04" in refused.text) == (422, True)

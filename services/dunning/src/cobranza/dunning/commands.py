@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -14,7 +14,7 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table as Listing
 
-from cobranza.chassis import cli
+from cobranza.chassis import cli, spreadsheets
 from cobranza.chassis.clock import BusinessClock
 from cobranza.chassis.companies import Companies
 from cobranza.chassis.database import Database
@@ -24,7 +24,7 @@ from cobranza.dunning.domain.document import Table
 from cobranza.dunning.domain.errors import DunningError
 from cobranza.dunning.domain.policy_file import Report
 from cobranza.dunning.settings import DunningSettings
-from cobranza.dunning.use_cases import migration, policies, recording, simulation
+from cobranza.dunning.use_cases import migration, policies, preview, recording, simulation
 from cobranza.dunning.use_cases.evaluation import Desk
 
 Result = TypeVar("Result")
@@ -229,6 +229,78 @@ def simulate_policy(
         sys.stdout.write(line + "\n")
 
 
+@commands.command("preview")
+def preview_day(
+    company: Company,
+    on: Annotated[str, typer.Option("--on", help="Today or a day to come, such as 2027-01-14.")],
+    tried: Annotated[
+        str | None,
+        typer.Option("--policy", help="In the place of the one in force: POLICY@VERSION, a file or a preset."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document per evaluation.")] = False,
+    export: Annotated[Path | None, typer.Option(help="Write a file that ends in .csv or .xlsx.")] = None,
+) -> None:
+    """What would happen on a day in every case, or why nothing; sends nothing and writes nothing."""
+    file_format = None if export is None else _format(export)
+    day, chosen = _day("--on", on), None if tried is None else _tried(tried)
+
+    async def act(desk: Desk, database: Database) -> None:
+        playing = preview.preview(desk, database, company=company, on=day, tried=chosen, told=_progress)
+        if export is not None and file_format is not None:
+            table = spreadsheets.Export(
+                name=export.stem,
+                columns=preview.COLUMNS,
+                parts=(one.as_rows() async for one in playing),
+                about={"company": company, "on": day, "policy": tried},
+            )
+            export.write_bytes(await spreadsheets.content(table, file_format))
+            return
+        async for found in playing:
+            if as_json:
+                for values in found.as_values():
+                    sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
+                continue
+            customer = found.evaluated[0].customer
+            for line in simulation.told(found.evaluated, as_json=False):
+                sys.stdout.write(f"{customer}  {line}\n")
+
+    _with_database(act)
+    _assumed(preview.PREVIEW_ASSUMES)
+
+
+@commands.command("back-test")
+def back_test_policies(
+    company: Company,
+    first: Annotated[str, typer.Option("--from", help="First day, such as 2027-01-01.")],
+    last: Annotated[str, typer.Option("--to", help="Last day, inclusive.")],
+    tried: Annotated[str, typer.Option("--policy", help="POLICY@VERSION, a file or a preset.")],
+    against: Annotated[str, typer.Option("--against", help="What it is compared with, named in the same way.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """What two policies would do with what is open today; sends nothing and writes nothing."""
+    days = (_day("--from", first), _day("--to", last))
+    one, other = _tried(tried), _tried(against)
+
+    async def act(desk: Desk, database: Database) -> preview.BackTest:
+        return await preview.back_test(
+            desk, database, company=company, first=days[0], last=days[1], tried=one, against=other, told=_progress
+        )
+
+    found = _with_database(act).as_values()
+    if as_json:
+        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+        return
+    listing = Listing("", tried, against)
+    for name in ("notices", "contacts_mean", "contacts_max", "effects", "actions_by_segment", "actions_by_day"):
+        listing.add_row(name, *(_counts(found[side][name]) for side in ("policy", "against")))
+    cli.out.print(listing)
+    sys.stdout.write(f"{found['debtors']} debtors, {found['differing']} of them with a difference\n")
+    for sample in found["samples"]:
+        only = [", ".join(sample[side]) or "nothing" for side in ("only_policy", "only_against")]
+        sys.stdout.write(f"{sample['customer']}: only {tried}: {only[0]}; only {against}: {only[1]}\n")
+    _assumed(preview.BACK_TEST_ASSUMES)
+
+
 @commands.command()
 def why(
     company: Company,
@@ -279,6 +351,42 @@ def record(
             return (await recording.record(desk, tx, told, about=about, by=by)).model_dump_json()
 
     sys.stdout.write(_with_database(act) + "\n")
+
+
+def _tried(text: str) -> preview.Tried:
+    """A stored version, or the policy of a file."""
+    name, separator, version = text.rpartition("@")
+    if separator and version.isdecimal():
+        return name, int(version)
+    document, report = _read(text)
+    played = policies.for_trial(document) if not report.errors else None
+    if played is None:
+        for fault in report.errors:
+            sys.stderr.write(fault.told(text) + "\n")
+        raise typer.Exit(cli.FAILED)
+    return played
+
+
+def _format(export: Path) -> spreadsheets.Format:
+    try:
+        return spreadsheets.format_of(export)
+    except ValueError as error:
+        cli.fail(f"--export: {error}", cli.USAGE)
+
+
+def _progress(accounts: int) -> None:
+    sys.stderr.write(f"{accounts} accounts\n")
+
+
+def _assumed(assumptions: Sequence[str]) -> None:
+    for line in assumptions:
+        sys.stderr.write(f"assumed: {line}\n")
+
+
+def _counts(value: object) -> str:
+    return (
+        "\n".join(f"{name or '-'}: {count}" for name, count in value.items()) if isinstance(value, dict) else str(value)
+    )
 
 
 def _pair(text: str) -> tuple[str, str]:

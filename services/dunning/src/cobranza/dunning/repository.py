@@ -415,13 +415,24 @@ async def lock_accounts(
         named: receivables to read also when nothing of them is open.
         cases: cases whose runs to read also when they are closed.
     """
+    return await _read_accounts(tx, ids, named=named, cases=cases, locks="FOR UPDATE")
+
+
+async def read_accounts(tx: Transaction, ids: Iterable[UUID]) -> list[StoredAccount]:
+    """Read all that an evaluation needs and lock nothing; of a read-only transaction."""
+    return await _read_accounts(tx, ids, named=(), cases=(), locks="")
+
+
+async def _read_accounts(
+    tx: Transaction, ids: Iterable[UUID], *, named: Iterable[UUID], cases: Iterable[UUID], locks: str
+) -> list[StoredAccount]:
     wanted = {"ids": sorted(ids)}
     rows = await tx.execute(
-        """
+        f"""
         SELECT account_id, company, customer, currency, unapplied, last_contact_on, evaluated_on, next_check_on,
             decision_id, decision_digest, contacts, corrections, stops, promises, effects, handed_over, evidence, closed_tone
-        FROM account WHERE account_id = ANY(CAST(:ids AS uuid[])) ORDER BY account_id FOR UPDATE
-        """,
+        FROM account WHERE account_id = ANY(CAST(:ids AS uuid[])) ORDER BY account_id {locks}
+        """,  # noqa: S608 - constant
         wanted,
     )
     accounts = {
@@ -1313,3 +1324,20 @@ async def release_brake(tx: Transaction, *, company: str, on: date, by: str) -> 
             {"company": company, "on": on, "by": by},
         )
     return days
+
+
+# What is only looked at.
+
+
+async def owing_accounts(tx: Transaction, *, company: str, after: UUID | None, most: int) -> list[UUID]:
+    """Accounts of a company that owe something, in the order of their ids."""
+    rows = await tx.execute(
+        """
+        SELECT a.account_id FROM account a WHERE a.company = :company
+            AND (CAST(:after AS uuid) IS NULL OR a.account_id > CAST(:after AS uuid))
+            AND EXISTS (SELECT 1 FROM receivable r WHERE r.account_id = a.account_id AND r.open > 0)
+        ORDER BY a.account_id LIMIT :most
+        """,
+        {"company": company, "after": after, "most": most},
+    )
+    return [row.account_id for row in rows]

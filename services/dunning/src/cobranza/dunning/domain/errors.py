@@ -8,6 +8,7 @@ DunningError
 ├── UnknownPolicyError       no such policy version
 ├── MigrationRefusedError    a migration leaves an issued step without a place
 ├── TimelineRefusedError     a timeline to simulate has faults
+├── PreviewRefusedError      the days of a preview or back-test are over, not in order, or too many
 ├── UnknownTaskError         no such task
 ├── TaskRefusedError         the task ended otherwise already
 ├── UnknownHoldError         no such hold
@@ -78,6 +79,12 @@ class TimelineRefusedError(DunningError):
     """A timeline to simulate has faults; each is told with line and column."""
 
     code = "timeline_refused"
+
+
+class PreviewRefusedError(DunningError):
+    """The days of a preview or a back-test are over, not in order, or too many."""
+
+    code = "preview_refused"
 
 
 class UnknownTaskError(DunningError):

@@ -26,7 +26,7 @@ from cobranza.dunning.domain.account import (
 from cobranza.dunning.domain.case import evaluate
 from cobranza.dunning.domain.decision import Action, Decision
 from cobranza.dunning.domain.errors import UnknownStepRunError
-from cobranza.dunning.domain.facts import AccountFacts, CashNeed, Run
+from cobranza.dunning.domain.facts import AccountFacts, CashNeed, Item, Run
 from cobranza.dunning.domain.ladder import DAY, Ladder
 
 #: What is taken to happen to everything that is asked for: nothing, or the best, at once.
@@ -130,6 +130,24 @@ def simulate(
     return evaluated
 
 
+def play(ladder: Ladder, account: Account, customer: str, *, first: date, last: date) -> list[Evaluated]:
+    """Every evaluation of an account from the first to the last day, inclusive, when nothing else becomes known.
+
+    All that is asked for is taken to be delivered and approved the same day. A receivable counts from
+    the day it was issued.
+    """
+    run = _Run(ladder, "delivered_and_approved_same_day", states_cash=False)
+    waiting = [item for item in account.facts.items if item.issued_on is not None and item.issued_on > first]
+    known = tuple(item for item in account.facts.items if item not in waiting)
+    run.know(customer, account.with_facts(items=known))
+    evaluated: list[Evaluated] = []
+    day = first
+    while day <= last:
+        evaluated += run.grown(customer, [item for item in waiting if item.issued_on == day], day)
+        day += DAY
+    return evaluated
+
+
 def _is_of(outcome: Payload, runs: Sequence[Run]) -> bool:
     named = (getattr(outcome, "step", None), getattr(outcome, "run", None))
     return any(named in ((run.step, run.number), run.notice) for run in runs)
@@ -153,6 +171,17 @@ class _Run:
         self._of_company: list[Payload] = []
         self._accounts: dict[str, Account] = {}
         self._last: dict[str, Decision] = {}
+
+    def know(self, customer: str, account: Account) -> None:
+        """Start from what is known of an account."""
+        self._accounts[customer] = account
+
+    def grown(self, customer: str, issued: Sequence[Item], day: date) -> list[Evaluated]:
+        """A day on which nothing becomes known but what was issued."""
+        if issued:
+            account = self._accounts[customer]
+            self._accounts[customer] = account.with_facts(items=(*account.facts.items, *issued))
+        return self._look({customer} if issued else set(), day)
 
     def day(self, day: date, told: Sequence[Payload]) -> list[Evaluated]:
         outcomes = [payload for payload in told if isinstance(payload, _OUTCOMES)]

@@ -252,12 +252,19 @@ class Desk:
             and (choice.company, choice.currency) == (account.company, account.currency)
             and choice.effective_from <= as_of
         ]
-        subject = _subject(account, as_of)
+        subject = subject_of(account, as_of)
         for choice in sorted(active, key=lambda choice: (-choice.priority, choice.policy)):
             loaded = await self._load(tx, choice)
             if loaded.policy.applies_to.holds(subject):
                 return loaded
         return None
+
+    async def policies_of(
+        self, tx: Transaction, accounts: Sequence[StoredAccount], as_of: date
+    ) -> list[LoadedPolicy | None]:
+        """What `policy_of` tells, of many accounts at once."""
+        choices = await self._choices(tx, accounts)
+        return [await self._policy_for(tx, account, choices, as_of) for account in accounts]
 
     async def policy_of(self, tx: Transaction, account: StoredAccount) -> LoadedPolicy | None:
         """The version an account's case is pinned to or would take now; None: no policy applies."""
@@ -329,7 +336,7 @@ def _pin(account: StoredAccount) -> repository.PolicyKey | None:
     return None if is_quiet else (account.company, case.policy, case.policy_version)
 
 
-def _subject(account: StoredAccount, as_of: date) -> Subject:
+def subject_of(account: StoredAccount, as_of: date) -> Subject:
     """What the choice of a policy may ask."""
     debtor = account.debtor
     broken = broken_in_a_year(account.promises, as_of)

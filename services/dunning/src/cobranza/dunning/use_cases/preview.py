@@ -1,0 +1,317 @@
+"""Plays the live portfolio forward, or by two policies, and writes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import Any, Final, cast
+from uuid import UUID
+
+from cobranza.chassis.calendars import country_calendar
+from cobranza.chassis.database import Database, Transaction
+from cobranza.chassis.outbox import Cause
+from cobranza.dunning import repository
+from cobranza.dunning.domain.case import evaluate
+from cobranza.dunning.domain.errors import PreviewRefusedError
+from cobranza.dunning.domain.facts import Verdict
+from cobranza.dunning.domain.ladder import Ladder
+from cobranza.dunning.domain.policy import CONTACTS, Policy
+from cobranza.dunning.domain.simulation import Evaluated, play
+from cobranza.dunning.repository import StoredAccount
+from cobranza.dunning.use_cases.application import LoadedPolicy
+from cobranza.dunning.use_cases.evaluation import Desk, account_of, subject_of
+from cobranza.dunning.use_cases.policies import require_calendar
+
+#: Days that are played.
+MOST_DAYS: Final = 400
+_AT_ONCE: Final = 500
+_SAMPLES: Final = 20
+COLUMNS: Final = ("customer", "policy", "step", "kind", "state", "by", "invoices", "claimed", "reasons")
+#: A policy that is tried: a stored version by name and number, or one that is in no table.
+Tried = tuple[str, int] | Policy
+
+PREVIEW_ASSUMES: Final = (
+    "nothing else becomes known: no payment, promise, dispute or hold",
+    "of a later day: all that is asked for from today on is delivered and approved the same day, and cash is up to date",
+    "what was asked for before today stays without an answer; the storm brake is not counted",
+)
+BACK_TEST_ASSUMES: Final = (
+    "both versions start with no step taken and no contact, so what was really sent is not counted",
+    "what is open today was open in full since it was issued: the day of each payment is not kept here",
+    "what is settled today, and holds and disputes that ended, are left out: they are not kept here",
+    "all that is asked for is delivered and approved the same day; cash, control totals and the storm brake hold nothing up",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """What one account's case would see on the day, and by which policy."""
+
+    account_id: UUID
+    policy: str | None
+    version: int | None
+    evaluated: Sequence[Evaluated]
+
+    def as_values(self) -> list[dict[str, Any]]:
+        """Each evaluation as a program reads it."""
+        return [{"policy": self.policy, "version": self.version, **entry.as_values()} for entry in self.evaluated]
+
+    def as_rows(self) -> list[tuple[str | None, ...]]:
+        """A row per action, or one that says why there is none; as `COLUMNS` names them."""
+        rows: list[tuple[str | None, ...]] = []
+        for told in self.as_values():
+            start = (told["customer"], told["policy"])
+            rows += [
+                (
+                    *start, action["step"], action["kind"], action["state"], " ".join(action["channels"]) or action["effect"],
+                    " ".join(item["number"] for item in action["items"]), action["claimed"], None,
+                )
+                for action in told["actions"]
+            ]  # fmt: skip
+            if not told["actions"]:
+                rows.append((*start, *(None,) * 6, " ".join(reason["code"] for reason in told["reasons"])))
+        return rows
+
+
+async def preview(
+    desk: Desk,
+    database: Database,
+    *,
+    company: str,
+    on: date,
+    tried: Tried | None = None,
+    after: UUID | None = None,
+    told: Callable[[int], None] = lambda _: None,
+) -> AsyncGenerator[Previewed, None]:
+    """What would happen on a day in every account that owes something; nothing is sent and nothing is written.
+
+    Args:
+        tried: a policy in the place of the one in force.
+        after: the last account of the part before; None: from the first.
+        told: is told how many accounts were played so far.
+
+    Raises:
+        PreviewRefusedError: the day is over, or too far away.
+        UnknownCompanyError: this deployment does not collect for it.
+        UnknownPolicyError: there is no such version.
+    """
+    profile = desk.profile(company)
+    async with database.reading() as connection:
+        tx = Transaction(connection, database.clock.now(), Cause.command(), database.service)
+        today = desk.as_of(tx, profile)
+        if not 0 <= (on - today).days < MOST_DAYS:
+            raise PreviewRefusedError(f"expected a day from {today} on and within {MOST_DAYS} days, got {on}")
+        known = await _Known.read(desk, tx, company)
+        chosen = await _loaded(desk, tx, company, tried)
+        async for accounts in _accounts(tx, company, after, told):
+            if chosen is None:
+                loaded = await desk.policies_of(tx, accounts, today)
+            else:
+                loaded = [_applying(chosen, account, on) for account in accounts]
+            for account, policy in zip(accounts, loaded, strict=True):
+                if chosen is None or policy is not None:
+                    yield Previewed(
+                        account.account_id,
+                        policy.policy.policy if policy else None,
+                        policy.policy.version if policy else None,
+                        known.previewed(account, policy, today, on),
+                    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a company beyond its accounts."""
+
+    desk: Desk
+    company: str
+    cash: date | None
+    verdicts: dict[tuple[str, str], str]
+    receipts: dict[tuple[str, str], dict[Any, int]]
+
+    @classmethod
+    async def read(cls, desk: Desk, tx: Transaction, company: str) -> _Known:
+        return cls(
+            desk,
+            company,
+            (await repository.cash_known_through(tx, [company])).get(company),
+            await repository.control_verdicts(tx, [company]),
+            await repository.unknown_receipts(tx, [company]),
+        )
+
+    def previewed(
+        self, stored: StoredAccount, policy: LoadedPolicy | None, today: date, on: date
+    ) -> Sequence[Evaluated]:
+        key = (self.company, stored.currency)
+        account = account_of(
+            stored,
+            self.desk.profile(self.company),
+            policy,
+            cash=self.cash,
+            verdict=cast("Verdict | None", self.verdicts.get(key)),
+            receipts=self.receipts.get(key, {}),
+        )
+        if policy is None:
+            return [Evaluated(on, stored.customer, evaluate(None, account.facts, on), stored.currency)]
+        if on > today:
+            account = account.with_facts(cash=None)
+        played = play(policy.ladder, account, stored.customer, first=today, last=on)
+        return [entry for entry in played if entry.on == on]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one policy would have done."""
+
+    notices: int = 0
+    contacts: Counter[str] = field(default_factory=Counter)
+    effects: Counter[str] = field(default_factory=Counter)
+    by_day: Counter[str] = field(default_factory=Counter)
+    by_segment: Counter[str] = field(default_factory=Counter)
+
+    def as_values(self, debtors: int) -> dict[str, Any]:
+        """The totals as a program reads them; contacts are counted per debtor of the portfolio."""
+        return {
+            "notices": self.notices,
+            "contacts_mean": round(self.contacts.total() / debtors, 3) if debtors else 0,
+            "contacts_max": max(self.contacts.values(), default=0),
+            "effects": dict(sorted(self.effects.items())),
+            "actions_by_day": dict(sorted(self.by_day.items())),
+            "actions_by_segment": dict(sorted(self.by_segment.items())),
+        }
+
+
+@dataclass(slots=True)
+class BackTest:
+    """Two policies over the same accounts."""
+
+    debtors: int = 0
+    differing: int = 0
+    one: Tally = field(default_factory=Tally)
+    other: Tally = field(default_factory=Tally)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_values(self) -> dict[str, Any]:
+        """The comparison as a program reads it."""
+        return {
+            "debtors": self.debtors,
+            "differing": self.differing,
+            "policy": self.one.as_values(self.debtors),
+            "against": self.other.as_values(self.debtors),
+            "samples": self.samples,
+            "assumes": list(BACK_TEST_ASSUMES),
+        }
+
+
+async def back_test(
+    desk: Desk,
+    database: Database,
+    *,
+    company: str,
+    first: date,
+    last: date,
+    tried: Tried,
+    against: Tried,
+    told: Callable[[int], None] = lambda _: None,
+) -> BackTest:
+    """Play two policies over the accounts that owe something, day by day; nothing is sent and nothing is written.
+
+    Raises:
+        PreviewRefusedError: the days are not in order, or too many.
+        UnknownCompanyError: this deployment does not collect for it.
+        UnknownPolicyError: there is no such version.
+    """
+    profile = desk.profile(company)
+    if not 0 <= (last - first).days < MOST_DAYS:
+        raise PreviewRefusedError(f"expected --from before --to and at most {MOST_DAYS} days, got {first} to {last}")
+    result = BackTest()
+    async with database.reading() as connection:
+        tx = Transaction(connection, database.clock.now(), Cause.command(), database.service)
+        one, other = await _loaded(desk, tx, company, tried), await _loaded(desk, tx, company, against)
+        assert one is not None
+        assert other is not None
+        async for accounts in _accounts(tx, company, None, told):
+            for stored in accounts:
+                segment = stored.debtor.segment if stored.debtor is not None else None
+                done: list[list[str]] = []
+                for loaded, tally in ((one, result.one), (other, result.other)):
+                    policy = _applying(loaded, stored, first)
+                    if policy is None:
+                        done.append([])
+                        continue
+                    account = account_of(stored, profile, policy, cash=None, verdict=None, receipts={})
+                    items = tuple(
+                        replace(item, level=0, passed=0, last_notice_on=None, history={})
+                        for item in account.facts.items
+                    )
+                    account = replace(account, closed_tone=None).with_facts(
+                        items=items, runs=(), contacts=(), last_contact_on=None, heard_tone=None, effects=(),
+                        handed_over=frozenset(), evaluated_on=None, promised_on=None, cash=None, corrections=(),
+                    )  # fmt: skip
+                    played = play(policy.ladder, account, stored.customer, first=first, last=last)
+                    done.append(_counted(tally, played, segment or ""))
+                result.debtors += 1
+                if done[0] != done[1]:
+                    result.differing += 1
+                    if len(result.samples) < _SAMPLES:
+                        result.samples.append(
+                            {
+                                "customer": stored.customer,
+                                "only_policy": [line for line in done[0] if line not in done[1]],
+                                "only_against": [line for line in done[1] if line not in done[0]],
+                            }
+                        )
+    return result
+
+
+def _counted(tally: Tally, played: Sequence[Evaluated], segment: str) -> list[str]:
+    """Count what was done; returns it in words, in order."""
+    lines: list[str] = []
+    for entry in played:
+        if entry.repeats:
+            continue
+        for action in entry.decision.actions:
+            step = action.step
+            # What is proposed first is done by the evaluation after its approval.
+            if action.approval is not None:
+                continue
+            lines.append(f"{entry.on} {step.id}")
+            tally.notices += step.kind == "notice"
+            if step.kind in CONTACTS:
+                tally.contacts[entry.customer] += 1
+            if step.effect is not None:
+                tally.effects[step.effect] += 1
+            tally.by_day[entry.on.isoformat()] += 1
+            tally.by_segment[segment] += 1
+    return lines
+
+
+async def _accounts(
+    tx: Transaction, company: str, after: UUID | None, told: Callable[[int], None]
+) -> AsyncIterator[list[StoredAccount]]:
+    """The accounts that owe something, some at a time."""
+    count = 0
+    while ids := await repository.owing_accounts(tx, company=company, after=after, most=_AT_ONCE):
+        yield await repository.read_accounts(tx, ids)
+        count, after = count + len(ids), ids[-1]
+        told(count)
+
+
+async def _loaded(desk: Desk, tx: Transaction, company: str, tried: Tried | None) -> LoadedPolicy | None:
+    match tried:
+        case None:
+            return None
+        case Policy():
+            require_calendar(tried.calendar)
+            calendar = country_calendar(tried.calendar[:2].upper())
+            return LoadedPolicy(tried, "", calendar, Ladder(tried, calendar))
+        case (name, version):
+            return await desk.version(tx, company=company, policy=name, version=version)
+
+
+def _applying(loaded: LoadedPolicy, account: StoredAccount, on: date) -> LoadedPolicy | None:
+    """The policy when the account is one of those it is for."""
+    if account.currency != loaded.policy.currency:
+        return None
+    return loaded if loaded.policy.applies_to.holds(subject_of(account, on)) else None

@@ -1,0 +1,142 @@
+"""A preview and a back-test tell what would happen, and leave every table as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from cobranza.chassis import cli
+from cobranza.dunning import gateways
+from cobranza.dunning.commands import commands
+from cobranza.dunning.domain.errors import PreviewRefusedError
+from cobranza.dunning.domain.policy import Policy
+from cobranza.dunning.use_cases import policies, preview
+
+_PROFILE = {
+    "name": "Acme",
+    "tax_id": "ADI010203AB1",
+    "country": "MX",
+    "zone": "America/Mexico_City",
+    "currencies": ["MXN", "USD"],
+    "contact": {"name": "Lucía", "email": "cobranza@acme.example"},
+    "sender": {"name": "Acme", "email": "cobranza@acme.example"},
+}
+
+
+async def _every_row(service: Any) -> dict[str, str]:
+    """A hash of each table."""
+    tables = await service.rows(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
+        " AND has_table_privilege(oid, 'SELECT')"
+    )
+    hashed = "SELECT md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM {} t"
+    return {name: (await service.rows(hashed.format(name)))[0][0] for (name,) in tables}
+
+
+def _preset(name: str) -> Policy:
+    document, _ = policies.check_source(gateways.read_source(name))
+    played = policies.for_trial(document)
+    assert played is not None
+    return played
+
+
+async def _preview(service: Any, on: date, **asked: Any) -> list[dict[str, Any]]:
+    found = preview.preview(service.desk, service.database, company="acme-mx", on=on, **asked)
+    return [values async for one in found for values in one.as_values()]
+
+
+async def test_preview_tells_what_production_then_does_and_writes_nothing(service: Any) -> None:
+    await service.activate()
+    await service.customer("C-1")
+    await service.tell(service.receivable("F-1", "01-10"))
+    before = await _every_row(service)
+
+    days = {day: await _preview(service, date(2027, 1, day)) for day in range(4, 16)}
+
+    assert await _every_row(service) == before
+    foreseen = next((day, told[0]["actions"][0]["step"]) for day, told in days.items() if told[0]["actions"])
+    await service.at(f"01-{foreseen[0]:02}")
+    assert [told["step"] for told in await service.told("notice-requested")] == [foreseen[1]]
+
+
+async def test_preview_of_a_quiet_day_says_why(service: Any) -> None:
+    await service.tell(service.receivable("F-1", "01-10"))
+
+    (told,) = await _preview(service, date(2027, 1, 4))
+
+    assert (told["actions"], told["reasons"][0]["code"]) == ([], "no_policy")
+
+
+async def test_preview_of_a_day_that_is_over_is_refused(service: Any) -> None:
+    with pytest.raises(PreviewRefusedError, match="2027-01-04"):
+        await _preview(service, date(2027, 1, 3))
+
+
+async def test_back_test_tells_the_difference_and_writes_nothing(service: Any) -> None:
+    await service.activate()
+    await service.customer("C-1")
+    await service.tell(service.receivable("F-1", "01-10"))
+    before = await _every_row(service)
+    asked: dict[str, Any] = {"company": "acme-mx", "first": date(2027, 1, 4), "last": date(2027, 3, 31)}
+
+    friendly, strict = _preset("friendly-b2b"), _preset("strict")
+    found = await preview.back_test(service.desk, service.database, **asked, tried=friendly, against=strict)
+    same = await preview.back_test(service.desk, service.database, **asked, tried=friendly, against=friendly)
+
+    assert await _every_row(service) == before
+    assert (found.debtors, found.differing, same.differing) == (1, 1, 0)
+    assert found.one.notices > 0
+    assert found.samples[0]["customer"] == "C-1"
+    assert same.as_values()["policy"] == same.as_values()["against"]
+
+
+async def test_commands_tell_a_day_and_a_comparison(service: Any, tmp_path: Path) -> None:
+    await service.activate()
+    await service.customer("C-1")
+    await service.tell(service.receivable("F-1", "01-10"))
+    told, compared, exported, wrong = [
+        await asyncio.to_thread(_command, service, tmp_path, *arguments)
+        for arguments in (
+            ("preview", "--on", "2027-01-14", "--json"),
+            (
+                "back-test",
+                "--from",
+                "2027-01-04",
+                "--to",
+                "2027-02-28",
+                "--policy",
+                "friendly-b2b@1",
+                "--against",
+                "strict",
+            ),
+            ("preview", "--on", "2027-01-14", "--export", str(tmp_path / "day.csv")),
+            ("preview", "--on", "2027-01-14", "--export", str(tmp_path / "day.txt")),
+        )
+    ]
+
+    assert json.loads(told.stdout)["customer"] == "C-1"
+    assert "1 debtors, 1 of them with a difference" in compared.stdout
+    assert "C-1" in (tmp_path / "day.csv").read_text(encoding="utf-8")
+    assert (exported.exit_code, wrong.exit_code) == (0, cli.USAGE)
+
+
+def _command(service: Any, directory: Path, name: str, *arguments: str) -> Result:
+    companies = directory / "companies.yaml"
+    companies.write_text(json.dumps({"companies": {"acme-mx": _PROFILE}}), encoding="utf-8")
+    environment = {
+        "DUNNING_DATABASE_URL": service.context.settings.database_url.get_secret_value(),
+        "COBRANZA_COMPANIES": str(companies),
+        "KAFKA_BOOTSTRAP": "127.0.0.1:1",
+        "COBRANZA_ALLOW_VIRTUAL_CLOCK": "true",
+        "COBRANZA_CLOCK_FILE": str(directory / "business-clock"),
+    }
+    result = CliRunner().invoke(commands, [name, "--company", "acme-mx", *arguments], env=environment)
+    assert result.exit_code in (0, cli.USAGE), (result.output, result.exception)
+    return result
