@@ -52,7 +52,7 @@ async def _imports(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT00
 
 
 async def _preview(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
-    return await preview.measure(directory, cases=2_000 if quick else 50_000)
+    return await preview.measure(directory, cases=2_000 if quick else 10_000)
 
 
 async def _running(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
