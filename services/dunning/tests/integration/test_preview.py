@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from cobranza.chassis import cli
 from cobranza.dunning import gateways
