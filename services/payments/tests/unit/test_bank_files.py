@@ -420,3 +420,11 @@ def test_camt_tells_the_account_that_was_paid_to(tmp_path: Path) -> None:
     items = parse(tmp_path, bank.camt(Entry("10.00", ref="R1", to_account=clabe), Entry("20.00", ref="R2")))
 
     assert [movement.to_account for movement in movements(items)] == [clabe, None]
+
+
+def test_a_fault_is_told_in_english_where_no_language_is_asked_for() -> None:
+    fault = StatementError(line=3, name="Amt", expected="at most {most} characters", values={"most": 5}, found="more")
+
+    assert str(fault.of_file("a.xml")) == "a.xml, line 3, Amt: expected at most 5 characters; found more"
+    with pytest.raises(KeyError):
+        fault.in_words("a lo sumo {otro}")

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-import pytest
 from babel.messages.pofile import read_po
 
 from cobranza.payments.domain.errors import StatementError
@@ -69,11 +68,3 @@ def test_the_spanish_has_the_same_values() -> None:
             assert fault.in_words(known[told])
             for value in values:
                 assert (f"{{{value}}}" in told) == (f"{{{value}}}" in known[told]), told
-
-
-def test_a_fault_is_told_in_english_where_no_language_is_asked_for() -> None:
-    fault = StatementError(line=3, name="Amt", expected="at most {most} characters", values={"most": 5}, found="more")
-
-    assert str(fault.of_file("a.xml")) == "a.xml, line 3, Amt: expected at most 5 characters; found more"
-    with pytest.raises(KeyError):
-        fault.in_words("a lo sumo {otro}")
