@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVICES := invoicing payments dunning notifications analytics
 MEMBERS := shared/contracts shared/chassis $(SERVICES:%=services/%)
-CODE := shared services tests examples benchmarks deploy
+CODE := shared services tests examples benchmarks deploy conftest.py
 STATE ?= .state
 
 .PHONY: help
