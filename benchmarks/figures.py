@@ -27,13 +27,15 @@ class WrongTotalsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The median of several rounds; `against` names what it is compared with, `ratio` is value / the other's value."""
+    """The median of several rounds; `against` names what it is compared with, `ratio` is value / the other's value; `wanted` is what
+    the product aims at, told beside it."""
 
     name: str
     value: float
     unit: str
     against: str | None = None
     ratio: float | None = None
+    wanted: str | None = None
     rounds: list[float] = field(default_factory=list)
 
     def told(self) -> dict[str, Any]:
@@ -42,8 +44,9 @@ class Figure:
 
     def __str__(self) -> str:
         against = "" if self.ratio is None else f"   {self.ratio:.2f} of {self.against}"
+        wanted = "" if self.wanted is None else f"   wanted {self.wanted}"
         spread = f"   median of {len(self.rounds)}: {', '.join(f'{r:,.1f}' for r in self.rounds)}"
-        return f"{self.name:<58} {self.value:>12,.1f} {self.unit:<12}{against}{spread}"
+        return f"{self.name:<58} {self.value:>12,.1f} {self.unit:<12}{against}{wanted}{spread}"
 
 
 def median(values: Sequence[float]) -> float:
