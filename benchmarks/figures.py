@@ -27,16 +27,21 @@ class WrongTotalsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The median of several rounds; `against` names what it is compared with, `ratio` is value / the other's value; `wanted` is what
-    the product aims at, told beside it."""
+    """The median of several rounds.
+
+    Args:
+        against: what it is compared with.
+        ratio: value / the other's value.
+        wanted: what the product aims at.
+    """
 
     name: str
     value: float
     unit: str
     against: str | None = None
     ratio: float | None = None
-    wanted: str | None = None
     rounds: list[float] = field(default_factory=list)
+    wanted: str | None = None
 
     def told(self) -> dict[str, Any]:
         """As it is written to a file."""
