@@ -187,11 +187,15 @@ async def _invoices(
     if needs.naming:
         rows = await tx.execute(
             """
-            SELECT i.company, i.invoice_id, i.customer, i.number, i.system, i.cancelled, t.b AS reference,
+            -- Materialized: before the tables have statistics a company's whole portfolio would be joined first.
+            WITH named AS MATERIALIZED (
+                SELECT t.a AS company, t.b AS reference, n.invoice_id
+                FROM unnest(CAST(:a AS text[]), CAST(:b AS text[])) AS t(a, b)
+                JOIN invoice_reference n ON n.company = t.a AND n.reference = t.b)
+            SELECT i.company, i.invoice_id, i.customer, i.number, i.system, i.cancelled, named.reference,
                 d.amount AS discount, d.until_on
-            FROM unnest(CAST(:a AS text[]), CAST(:b AS text[])) AS t(a, b)
-            JOIN invoice_reference n ON n.company = t.a AND n.reference = t.b
-            JOIN invoice i ON i.company = n.company AND i.invoice_id = n.invoice_id
+            FROM named
+            JOIN invoice i ON i.company = named.company AND i.invoice_id = named.invoice_id
             LEFT JOIN invoice_discount d ON d.company = i.company AND d.invoice_id = i.invoice_id
             """,
             as_pairs(needs.naming),
