@@ -90,6 +90,17 @@ receivable = Table(
     Index("receivable_invoice", "company", "invoice_id"),
 )
 
+# By how much a receivable moved on each business day: what a back-test plays.
+balance_change = Table(
+    "balance_change",
+    metadata,
+    Column("receivable_id", UUID),
+    Column("on_date", Date),
+    Column("open", BigInteger, nullable=False),
+    Column("allocated", BigInteger, nullable=False),
+    PrimaryKeyConstraint("receivable_id", "on_date"),
+)
+
 # The invoice may be cancelled here before its receivables are heard of on the other topic.
 cancelled_invoice = Table(
     "cancelled_invoice",

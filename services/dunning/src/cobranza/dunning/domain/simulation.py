@@ -130,6 +130,34 @@ def simulate(
     return evaluated
 
 
+def replay(
+    ladder: Ladder, account: Account, customer: str, facts: Sequence[DatedFact], *, first: date, last: date
+) -> list[Evaluated]:
+    """Every evaluation of an account whose facts become known on their days; only those that change something.
+
+    All that is asked for is taken to be delivered and approved the same day.
+
+    Args:
+        account: what is known before the first of the facts.
+        facts: as `simulate` takes them, of this customer alone.
+    """
+    run = _Run(ladder, "delivered_and_approved_same_day", states_cash=False)
+    run.know(customer, account)
+    by_day: dict[date, list[Payload]] = {}
+    for fact in sorted(facts, key=lambda fact: fact.on):
+        by_day.setdefault(max(fact.on, first), []).append(fact.told)
+    told_on = sorted(on for on in by_day if on <= last)
+    evaluated: list[Evaluated] = []
+    day: date | None = first
+    while day is not None and day <= last:
+        evaluated += [entry for entry in run.day(day, by_day.get(day, ())) if not entry.repeats]
+        while told_on and told_on[0] <= day:
+            told_on.pop(0)
+        # Nothing can change between the days on which something is told and the next check.
+        day = min((on for on in (*told_on[:1], run.next_check_of(customer)) if on is not None), default=None)
+    return evaluated
+
+
 def play(ladder: Ladder, account: Account, customer: str, *, first: date, last: date) -> list[Evaluated]:
     """Every evaluation of an account from the first to the last day, inclusive, when nothing else becomes known.
 
@@ -175,6 +203,10 @@ class _Run:
     def know(self, customer: str, account: Account) -> None:
         """Start from what is known of an account."""
         self._accounts[customer] = account
+
+    def next_check_of(self, customer: str) -> date | None:
+        """The day on which an account is evaluated again if nothing becomes known."""
+        return self._last[customer].next_check_on
 
     def grown(self, customer: str, issued: Sequence[Item], day: date) -> list[Evaluated]:
         """A day on which nothing becomes known but what was issued."""

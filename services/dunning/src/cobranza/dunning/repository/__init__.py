@@ -49,6 +49,7 @@ from cobranza.dunning.repository.facts import (
     save_unknown_receipts,
     unknown_receipts,
 )
+from cobranza.dunning.repository.history import Balance, agreements_of, balances, known_accounts
 from cobranza.dunning.repository.policies import (
     activate_policy,
     add_policy,
@@ -78,6 +79,7 @@ __all__ = [
     "FORGOTTEN",
     "TIMER_KIND",
     "AccountKey",
+    "Balance",
     "Changes",
     "PolicyKey",
     "StoredAccount",
@@ -101,6 +103,8 @@ __all__ = [
     "agreed_row",
     "agreement",
     "agreements",
+    "agreements_of",
+    "balances",
     "cancel_tasks",
     "cancelled_among",
     "cash_known_through",
@@ -111,6 +115,7 @@ __all__ = [
     "count_notices",
     "drop_unknown_receipts",
     "forgotten_accounts",
+    "known_accounts",
     "last_cause",
     "lock",
     "lock_accounts",

@@ -13,15 +13,34 @@ from cobranza.dunning.repository.rows import ITEM_COLUMNS, StoredItem, as_json, 
 
 
 async def save_receivables(tx: Transaction, changes: Sequence[tuple[UUID, ReceivableChanged]]) -> None:
-    """Store the last balances told, each with its account."""
+    """Store the balances told, each with its account: the last of each receivable, and by how much each moved it.
+
+    Args:
+        changes: in the order in which they were told.
+    """
     if changes:
         await tx.execute(
             """
+            WITH told AS (
+                SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS t(company text, receivable_id uuid, account_id uuid,
+                    invoice_id uuid, number text, issued_on date, due_on date, issued bigint, open bigint, cause text,
+                    recorded_on date, allocated bigint, effective_on date, place int)),
+            moved AS (
+                SELECT t.receivable_id, greatest(t.effective_on, t.issued_on) AS on_date,
+                    t.open - lag(t.open, 1, coalesce(r.open, 0)) OVER told_before AS open,
+                    t.allocated - lag(t.allocated, 1, coalesce(r.allocated, 0)) OVER told_before AS allocated
+                FROM told t LEFT JOIN receivable r ON r.company = t.company AND r.receivable_id = t.receivable_id
+                WINDOW told_before AS (PARTITION BY t.receivable_id ORDER BY t.place)),
+            noted AS (
+                INSERT INTO balance_change (receivable_id, on_date, open, allocated)
+                SELECT receivable_id, on_date, sum(open), sum(allocated) FROM moved GROUP BY receivable_id, on_date
+                HAVING sum(open) <> 0 OR sum(allocated) <> 0
+                ON CONFLICT (receivable_id, on_date) DO UPDATE SET open = balance_change.open + excluded.open,
+                    allocated = balance_change.allocated + excluded.allocated)
             INSERT INTO receivable (company, receivable_id, account_id, invoice_id, number, issued_on, due_on, issued, open,
                 cause, recorded_on, allocated)
-            SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS t(company text, receivable_id uuid, account_id uuid,
-                invoice_id uuid, number text, issued_on date, due_on date, issued bigint, open bigint, cause text,
-                recorded_on date, allocated bigint)
+            SELECT DISTINCT ON (company, receivable_id) company, receivable_id, account_id, invoice_id, number, issued_on,
+                due_on, issued, open, cause, recorded_on, allocated FROM told ORDER BY company, receivable_id, place DESC
             ON CONFLICT (company, receivable_id) DO UPDATE SET account_id = excluded.account_id,
                 invoice_id = excluded.invoice_id, number = excluded.number, issued_on = excluded.issued_on,
                 due_on = excluded.due_on, issued = excluded.issued, open = excluded.open, cause = excluded.cause,
@@ -42,8 +61,10 @@ async def save_receivables(tx: Transaction, changes: Sequence[tuple[UUID, Receiv
                         "cause": told.cause,
                         "recorded_on": told.recorded_on,
                         "allocated": told.allocated_minor,
+                        "effective_on": told.effective_on,
+                        "place": place,
                     }
-                    for account_id, told in sorted(changes, key=lambda change: change[1].receivable_id)
+                    for place, (account_id, told) in enumerate(changes)
                 )
             },
         )
