@@ -27,7 +27,13 @@ class WrongTotalsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The median of several rounds; `against` names what it is compared with, `ratio` is value / the other's value."""
+    """The median of several rounds.
+
+    Args:
+        against: what it is compared with.
+        ratio: value / the other's value.
+        wanted: what the product aims at.
+    """
 
     name: str
     value: float
@@ -35,6 +41,7 @@ class Figure:
     against: str | None = None
     ratio: float | None = None
     rounds: list[float] = field(default_factory=list)
+    wanted: str | None = None
 
     def told(self) -> dict[str, Any]:
         """As it is written to a file."""
@@ -42,8 +49,9 @@ class Figure:
 
     def __str__(self) -> str:
         against = "" if self.ratio is None else f"   {self.ratio:.2f} of {self.against}"
+        wanted = "" if self.wanted is None else f"   wanted {self.wanted}"
         spread = f"   median of {len(self.rounds)}: {', '.join(f'{r:,.1f}' for r in self.rounds)}"
-        return f"{self.name:<58} {self.value:>12,.1f} {self.unit:<12}{against}{spread}"
+        return f"{self.name:<58} {self.value:>12,.1f} {self.unit:<12}{against}{wanted}{spread}"
 
 
 def median(values: Sequence[float]) -> float:

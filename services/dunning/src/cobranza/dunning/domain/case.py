@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -19,13 +19,13 @@ from cobranza.dunning.domain.decision import (
     Action,
     ApprovalAsked,
     Asking,
-    Candidate,
     CaseState,
     Closing,
     Decision,
     Finding,
     Found,
     Gate,
+    GateValues,
     ItemDecision,
     Line,
     Minor,
@@ -95,7 +95,7 @@ def _nothing_open(ladder: Ladder | None, facts: AccountFacts) -> Decision:
         case_state="closed",
         is_in_window=False,
         closings=_settled_runs(facts, frozenset()),
-        undoings=_undoings(ladder, facts, {}),
+        undoings=_undoings(ladder, facts, ()),
         tellings=_corrections(facts),
     )
 
@@ -118,8 +118,8 @@ class _Evaluation:
     """One call of `evaluate`."""
 
     __slots__ = (
-        "_as_of", "_asked", "_closings", "_dates", "_facts", "_gates", "_ladder", "_open_runs", "_plans", "_policy",
-        "_ready", "_resumes", "_subject",
+        "_as_of", "_asked", "_closings", "_dates", "_facts", "_gaps", "_gates", "_ladder", "_open_runs", "_plans",
+        "_policy", "_ready", "_resumes", "_subject", "_worked_on",
     )  # fmt: skip
 
     def __init__(self, ladder: Ladder, facts: AccountFacts, as_of: date) -> None:
@@ -128,10 +128,13 @@ class _Evaluation:
         self._facts = facts
         self._as_of = as_of
         self._dates: list[date] = []
+        self._worked_on = ladder.following(as_of)
+        self._gaps: dict[timedelta, tuple[date, GateValues]] = {}
         self._gates: list[Gate] = []
         self._asked: list[Asking] = []
         self._closings: list[Closing] = []
-        self._ready: dict[UUID, list[Rung]] = {}
+        # Plans by identity: they are many, they change, and nothing is asked of two of one receivable.
+        self._ready: dict[int, list[Rung]] = {}
         self._resumes: dict[UUID, date] = {}
         self._subject: Subject | None = None
         self._open_runs: list[Run] = []
@@ -178,12 +181,12 @@ class _Evaluation:
             reasons=reasons,
             items=tuple(self._plans),
             gates=tuple(self._gates),
-            next_check_on=min((on for on in self._dates if on > as_of), default=None),
+            next_check_on=min([on for on in self._dates if on > as_of], default=None),
             case_state=self._case_state(is_in_window=in_window),
             is_in_window=in_window,
             actions=actions,
             closings=tuple(self._closings),
-            undoings=_undoings(self._ladder, facts, {plan.receivable_id: plan for plan in self._plans}),
+            undoings=_undoings(self._ladder, facts, self._plans),
             tellings=() if waits is not None and waits.code == Reason.BEFORE_START else self._tellings(),
             askings=(*self._asked, *self._end_asked()),
         )
@@ -255,7 +258,7 @@ class _Evaluation:
             self._dates += (due + DAY, dunnable_from)
         if self._facts.stops:
             self._stop(plan)
-        if item.receivable_id in self._facts.handed_over:
+        if self._facts.handed_over and item.receivable_id in self._facts.handed_over:
             plan.state = "handed_over"
             plan.claimable = 0
             plan.finding = Finding(Reason.HANDED_OVER, {"invoice": item.number})
@@ -369,30 +372,30 @@ class _Evaluation:
         ready: list[Rung] = []
         first_on: date | None = None
         skipped: list[tuple[Step, Reason]] = []
-        blocked: list[tuple[Rung, Finding]] = []
-        ahead: Finding | None = None
+        blocked: list[tuple[Rung, Reason, date | None]] = []
+        ahead: tuple[Rung, Reason, date] | None = None
         catch_up = self._policy.catch_up
         first_max = self._ladder.first_contact_max if item.level == 0 else None
         for rung in self._ladder.rungs[item.passed :]:
             step = rung.step
             if rung.base == "previous" and (ready or blocked):
                 # It counts from a step that is still to be taken.
-                blocked.append((rung, Finding(Reason.REQUIRES_MISSING, {"invoice": item.number, "step": step.id})))
+                blocked.append((rung, Reason.REQUIRES_MISSING, None))
                 continue
             on, why, gates = self._date(rung, plan)
-            plan.candidates.append(Candidate(step.id, on, gates))
+            plan.looked_at.append((step.id, on, gates))
             if on is None:
                 if self._never_comes(rung, plan, skipped):
                     skipped.append((step, Reason.REQUIRES_MISSING))
                 else:
-                    blocked.append((rung, Finding(why, {"invoice": item.number, "step": step.id})))
+                    blocked.append((rung, why, None))
                 continue
             if on > as_of:
                 self._dates.append(on)
-                ahead = Finding(why, {"invoice": item.number, "step": step.id, "on": on})
+                ahead = (rung, why, on)
                 if why == Reason.CATCH_UP:
                     # An effect that nobody looked at in time stands in the way of no contact.
-                    blocked.append((rung, ahead))
+                    blocked.append(ahead)
                     continue
                 break
             if (rung.early and as_of > max(item.due_on, self._rolled_base(rung, plan))) or (
@@ -406,14 +409,7 @@ class _Evaluation:
                 skipped.append((step, Reason.WHEN_FALSE))
             elif not self._is_worth(rung, plan):
                 plan.state = "suspended" if plan.state == "dunnable" else plan.state
-                values = {
-                    "invoice": item.number,
-                    "step": step.id,
-                    "needed": self._amount(rung.item_least),
-                    "percent": rung.item_percent,
-                    "found": self._amount(plan.claimable),
-                }
-                blocked.append((rung, Finding(Reason.BELOW_ITEM, values)))
+                blocked.append((rung, Reason.BELOW_ITEM, None))
             else:
                 if not ready:
                     first_on = on
@@ -423,22 +419,36 @@ class _Evaluation:
                     self._dates.append(on + (catch_up.stale_after_days + 1) * DAY)
         if ready:
             chosen = self._chosen(ready, first_on == as_of, plan)
-            self._ready[item.receivable_id] = ready
+            self._ready[id(plan)] = ready
             plan.step = chosen.step
-            waiting = [(known.step, Reason(finding.code)) for known, finding in blocked]
-            plan.skipped = _skipped([*skipped, *waiting], ready, chosen)
+            skipped += [(known.step, why) for known, why, _ in blocked]
+            plan.skipped = _skipped(skipped, ready, chosen)
             busy = self._under_way(chosen.step)
             if busy is not None:
                 self._wait_for(plan, busy)
             return False
         # What lies above a step that waits may come to its turn again.
-        plan.skipped = tuple(
-            (step, why) for step, why in skipped if not blocked or step.position < blocked[0][0].position
-        )
+        if skipped:
+            plan.skipped = tuple(
+                (step, why) for step, why in skipped if not blocked or step.position < blocked[0][0].position
+            )
         if self._repeats(plan):
             return False
-        plan.finding = blocked[0][1] if blocked else ahead
-        return plan.finding is None
+        waits = blocked[0] if blocked else ahead
+        if waits is not None:
+            plan.finding = self._waits(plan, *waits)
+        return waits is None
+
+    def _waits(self, plan: ItemDecision, rung: Rung, why: Reason, on: date | None) -> Finding:
+        """Why a step is not taken, and from which day it may be, where a day brings it."""
+        values: dict[str, object] = {"invoice": plan.number, "step": rung.step.id}
+        if on is not None:
+            values["on"] = on
+        if why == Reason.BELOW_ITEM:
+            values["needed"] = self._amount(rung.item_least)
+            values["percent"] = rung.item_percent
+            values["found"] = self._amount(plan.claimable)
+        return Finding(why, values)
 
     def _go_on(self, plan: ItemDecision, run: Run) -> None:
         """An item in a run waits for its answer; an approved one is looked at again and goes on."""
@@ -447,7 +457,7 @@ class _Evaluation:
             self._wait_for(plan, run)
             return
         on, why, gates = self._date(rung, plan, is_approved=True)
-        plan.candidates.append(Candidate(rung.step.id, on, gates))
+        plan.looked_at.append((rung.step.id, on, gates))
         if on is None or on > self._as_of:
             if on is not None:
                 self._dates.append(on)
@@ -458,7 +468,7 @@ class _Evaluation:
                 self._closings.append(Closing(run, Reason.WHEN_FALSE))
         elif self._is_worth(rung, plan):
             plan.step = rung.step
-            self._ready[plan.receivable_id] = [rung]
+            self._ready[id(plan)] = [rung]
         else:
             plan.finding = Finding(Reason.BELOW_ITEM, {"invoice": plan.number, "step": rung.step.id})
 
@@ -471,10 +481,10 @@ class _Evaluation:
 
     def _never_comes(self, rung: Rung, plan: ItemDecision, skipped: Sequence[tuple[Step, Reason]]) -> bool:
         """Whether what a step requires was passed over and will not be issued any more."""
-        required = self._ladder.by_id.get(rung.required or "")
-        if required is None or required.step.id in plan.item.history:
+        position, item = rung.required_position, plan.item
+        if position is None or rung.required in item.history:
             return False
-        return required.position <= plan.item.passed or any(step is required.step for step, _ in skipped)
+        return position <= item.passed or any(step.position == position for step, _ in skipped)
 
     def _chosen(self, ready: Sequence[Rung], is_first_today: bool, plan: ItemDecision) -> Rung:  # noqa: FBT001
         # After a stop that covered a missed date the ladder goes on one step at a time.
@@ -517,7 +527,7 @@ class _Evaluation:
         if rung.condition is not None and not self._holds(rung, plan):
             return False
         on, why, gates = self._late(rung, plan, done.on + repeat.every_days * DAY, Reason.NOT_DUE, [])
-        plan.candidates.append(Candidate(rung.step.id, on, gates))
+        plan.looked_at.append((rung.step.id, on, gates))
         if on > self._as_of:
             self._dates.append(on)
             plan.finding = Finding(why, {"invoice": item.number, "step": rung.step.id, "on": on})
@@ -527,7 +537,7 @@ class _Evaluation:
             self._wait_for(plan, busy)
         else:
             plan.step = rung.step
-            self._ready[item.receivable_id] = [rung]
+            self._ready[id(plan)] = [rung]
         return True
 
     def _base(self, rung: Rung, plan: ItemDecision) -> date:
@@ -546,62 +556,71 @@ class _Evaluation:
 
     def _date(
         self, rung: Rung, plan: ItemDecision, *, is_approved: bool = False
-    ) -> tuple[date | None, Reason, tuple[Gate, ...]]:
+    ) -> tuple[date | None, Reason, tuple[GateValues, ...]]:
         """The day from which a step may be taken, what decides it, and its gates (D2, D18)."""
         as_of, item = self._as_of, plan.item
-        base = item.due_on + rung.delta if rung.base == "due" and rung.business_days is None else self._base(rung, plan)
+        base = item.due_on + rung.delta if rung.counts_from_due else self._base(rung, plan)
         raw, why = base, Reason.NOT_DUE
-        gates = [Gate("date", base, as_of, as_of >= base)]
+        gates: list[GateValues] = [("date", base, as_of, as_of >= base)]
         if rung.required is not None:
             done = item.history.get(rung.required)
-            if done is None or (rung.must_be_delivered and done.delivered_on is None):
-                found = "-" if done is None else "issued"
-                gates.append(Gate("requires", rung.required, found, ok=False))
+            if done is None:
+                return None, Reason.REQUIRES_MISSING, (gates[0], rung.requires_gate)
+            if rung.must_be_delivered and done.delivered_on is None:
+                gates.append(("requires", rung.required, "issued", False))
                 return None, Reason.REQUIRES_MISSING, tuple(gates)
             term = max(done.on, done.delivered_on or done.on) if rung.must_be_delivered else done.on
             floor = term + rung.term
-            gates.append(Gate("term", floor, as_of, as_of >= floor))
+            gates.append(("term", floor, as_of, as_of >= floor))
             if floor > raw:
                 raw, why = floor, Reason.TERM_RUNNING
         if rung.evidence:
             missing = rung.evidence - self._evidence(rung, item)
             if missing:
-                gates.append(Gate("evidence", ", ".join(sorted(missing)), "-", ok=False))
+                gates.append(("evidence", ", ".join(sorted(missing)), "-", False))
                 return None, Reason.REQUIRES_MISSING, tuple(gates)
         if rung.needs_delivered_notice and all(done.delivered_on is None for done in item.history.values()):
-            gates.append(Gate("delivered", "1", "0", ok=False))
+            gates.append(("delivered", "1", "0", False))
             return None, Reason.REQUIRES_MISSING, tuple(gates)
         return self._late(rung, plan, raw, why, gates, is_approved=is_approved)
 
     def _late(
-        self, rung: Rung, plan: ItemDecision, raw: date, why: Reason, gates: list[Gate], *, is_approved: bool = False
-    ) -> tuple[date, Reason, tuple[Gate, ...]]:
+        self,
+        rung: Rung,
+        plan: ItemDecision,
+        raw: date,
+        why: Reason,
+        gates: list[GateValues],
+        *,
+        is_approved: bool = False,
+    ) -> tuple[date, Reason, tuple[GateValues, ...]]:
         """The day as everything that delays a step moves it."""
         as_of, item = self._as_of, plan.item
         if rung.waits_for_grace:
             floor = item.due_on + self._ladder.grace
-            gates.append(Gate("grace", floor, as_of, as_of >= floor))
+            gates.append(("grace", floor, as_of, as_of >= floor))
             if floor > raw:
                 raw, why = floor, Reason.IN_GRACE
         if rung.is_contact and self._facts.last_contact_on is not None:
-            gap = self._facts.last_contact_on + rung.min_gap
-            gates.append(Gate("min_gap", gap, as_of, as_of >= gap))
+            gap, gate = self._gap(rung, self._facts.last_contact_on)
+            gates.append(gate)
             if gap > raw:
                 raw, why = gap, Reason.MIN_GAP
         if item.reopened_on is not None:
             floor = item.reopened_on + self._policy.reopen_grace_days * DAY
-            gates.append(Gate("reopened", floor, as_of, as_of >= floor))
+            gates.append(("reopened", floor, as_of, as_of >= floor))
             if floor > raw:
                 raw, why = floor, Reason.REOPENED_GRACE
         if item.payments:
             goodwill = self._goodwill(item)
             if goodwill is not None:
-                gates.append(Gate("goodwill", goodwill, as_of, as_of >= goodwill))
+                gates.append(("goodwill", goodwill, as_of, as_of >= goodwill))
                 if goodwill > raw:
                     raw, why = goodwill, Reason.GOODWILL
-        resumes_on = self._resumes.get(item.receivable_id)
-        if resumes_on is not None and resumes_on > raw:
-            raw, why = resumes_on, Reason.ON_HOLD
+        if self._resumes:
+            resumes_on = self._resumes.get(item.receivable_id)
+            if resumes_on is not None and resumes_on > raw:
+                raw, why = resumes_on, Reason.ON_HOLD
         roll = rung.roll
         if roll == "none":
             on = raw
@@ -609,23 +628,30 @@ class _Evaluation:
             on = self._ladder.preceding(raw)
         else:
             on = self._ladder.following(raw)
-        if on <= as_of and roll != "none":
+        if on <= as_of < self._worked_on and roll != "none":
             # Late, on a day that is not worked: the next worked day.
-            today = self._ladder.following(as_of)
-            on = today if today > as_of else on
-        if rung.step.effect == "suspend_service":
+            on = self._worked_on
+        if rung.suspends_service:
             on = self._ladder.before_a_worked_day(on)
             if on < as_of < (later := self._ladder.before_a_worked_day(as_of)):
                 on = later
         if on != raw:
-            gates.append(Gate("business_day", on, as_of, as_of >= on))
+            gates.append(("business_day", on, as_of, as_of >= on))
             if raw <= as_of:
                 why = Reason.ROLLED
         if rung.is_effect and on < as_of and not is_approved and self._nobody_looked():
             # Catching up never reaches an effect: people see it a worked day before.
             on, why = self._ladder.following(as_of + DAY), Reason.CATCH_UP
-            gates.append(Gate("catch_up", on, as_of, ok=False))
+            gates.append(("catch_up", on, as_of, False))
         return on, why, tuple(gates)
+
+    def _gap(self, rung: Rung, last_contact_on: date) -> tuple[date, GateValues]:
+        """From when the last contact lets another be, which most steps and all items share."""
+        found = self._gaps.get(rung.min_gap)
+        if found is None:
+            on = last_contact_on + rung.min_gap
+            found = self._gaps[rung.min_gap] = on, ("min_gap", on, self._as_of, self._as_of >= on)
+        return found
 
     def _nobody_looked(self) -> bool:
         """Whether the account is new here, or the check that was promised was not made in time."""
@@ -672,10 +698,10 @@ class _Evaluation:
         subject.product_line = item.product_line
         subject.acknowledged = item.acknowledged
         holds = rung.condition.holds(subject)
-        last = plan.candidates[-1] if plan.candidates else None
-        if last is not None and last.step == rung.step.id:
+        step, on, gates = plan.looked_at[-1] if plan.looked_at else ("", None, ())
+        if step == rung.step.id:
             found = Found(tuple((name, self._shown(name, getattr(subject, name))) for name in rung.asks))
-            plan.candidates[-1] = last._replace(gates=(*last.gates, Gate("when", rung.step.id, found, holds)))
+            plan.looked_at[-1] = step, on, (*gates, ("when", step, found, holds))
         return holds
 
     def _case_subject(self) -> Subject:
@@ -835,7 +861,7 @@ class _Evaluation:
 
     def _below_case(self, group: Sequence[ItemDecision]) -> Finding | None:
         """Case materiality on the net amount, its percent of all that is open; falls back to lower steps."""
-        net, total = self._net(group), sum(plan.item.open for plan in self._plans)
+        net, total = self._net(group), sum([plan.item.open for plan in self._plans])
         refused: Finding | None = None
         while True:
             live = [plan for plan in group if plan.step is not None]
@@ -843,10 +869,7 @@ class _Evaluation:
                 return refused
             rung = self._top(live)
             is_enough = _is_enough(rung, net, total)
-            self._gates.append(
-                Gate("materiality", f"{_amount_text(self._amount(rung.case_least))}, {rung.case_percent} %",
-                     self._amount(net), is_enough)
-            )  # fmt: skip
+            self._gates.append(Gate("materiality", rung.case_materiality, self._amount(net), is_enough))
             if is_enough:
                 return None
             refused = Finding(
@@ -862,7 +885,7 @@ class _Evaluation:
                     continue
                 lower = [
                     known
-                    for known in self._ready[plan.receivable_id]
+                    for known in self._ready[id(plan)]
                     if known.position < rung.position and known.is_contact == rung.is_contact
                     and _is_enough(known, net, total)
                 ]  # fmt: skip
@@ -874,11 +897,12 @@ class _Evaluation:
                     plan.state = "suspended"
 
     def _net(self, group: Sequence[ItemDecision]) -> int:
-        claimed = {
-            plan.receivable_id: plan.claimable for plan in self._plans if plan.state == "dunnable" or plan in group
-        }
+        places = set(map(id, group))
+        claimed = sum([plan.claimable for plan in self._plans if plan.state == "dunnable" or id(plan) in places])
+        if self._facts.unapplied <= 0:
+            return claimed
         covered = sum(plan.claimable for plan in self._plans if plan.state == "covered")
-        return sum(claimed.values()) - max(0, self._facts.unapplied - covered)
+        return claimed - max(0, self._facts.unapplied - covered)
 
     def _actions(self, group: Sequence[ItemDecision]) -> list[Action]:
         moving = [plan for plan in group if plan.step is not None]
@@ -893,6 +917,7 @@ class _Evaluation:
         for plan in moving[MOST_LINES:]:
             plan.step, plan.skipped = None, ()
         kept = moving[:MOST_LINES]
+        places = set(map(id, moving))
         listed: list[ItemDecision] = []
         if step.kind == "notice":
             listed = [
@@ -901,9 +926,9 @@ class _Evaluation:
                 if plan.step is None
                 and plan.busy is None
                 and plan.state in ("grace", "dunnable", "suspended")
-                and plan not in moving
+                and id(plan) not in places
             ][: MOST_LINES - len(kept)]
-        chosen = {plan.receivable_id for plan in (*kept, *listed)}
+        chosen = set(map(id, (*kept, *listed)))
         # A run that a person approved goes on under its own number, with whom it was proposed for.
         approved = next((run for run in self._open_runs if run.step == step.id and run.state == "approved"), None)
         approval = None if approved is not None else self._approval(kept)
@@ -911,9 +936,11 @@ class _Evaluation:
             Action(
                 step=step,
                 lines=tuple(
-                    Line(plan.receivable_id, plan.step, plan.item.last_notice_on)
-                    for plan in self._plans
-                    if plan.receivable_id in chosen
+                    [
+                        Line(plan.item.receivable_id, plan.step, plan.item.last_notice_on)
+                        for plan in self._plans
+                        if id(plan) in chosen
+                    ]
                 ),
                 claimed=self._net(kept),
                 expires_on=self._expires_on(rung, approval),
@@ -937,14 +964,13 @@ class _Evaluation:
 
     def _approval(self, moving: Iterable[ItemDecision]) -> tuple[ApprovalAsked, int] | None:
         """Who must agree before the action, and in how many business days; None: nobody."""
-        amount = self._case_subject().case_amount or 0
         asked: tuple[int, tuple[ApprovalAsked, int]] | None = None
         for plan in moving:
             step = plan.step
             if step is None:
                 continue
             rule = step.approval
-            if rule is not None and amount >= rule.from_amount:
+            if rule is not None and (self._case_subject().case_amount or 0) >= rule.from_amount:
                 found = ApprovalAsked(rule.role, rule.on_expiry), rule.expires_business_days
             elif self._policy.release == "proposal":
                 found = ApprovalAsked("supervisor", "task"), _RELEASE_BUSINESS_DAYS
@@ -955,7 +981,7 @@ class _Evaluation:
         return None if asked is None else asked[1]
 
     def _top(self, plans: Iterable[ItemDecision]) -> Rung:
-        return self._ladder.rungs[max(plan.step.position for plan in plans if plan.step is not None) - 1]
+        return self._ladder.rungs[max([plan.step.position for plan in plans if plan.step is not None]) - 1]
 
     def _cash_through(self) -> date | None:
         """Through which day cash must be known: so many banking days back (D8)."""
@@ -986,8 +1012,8 @@ class _Evaluation:
         for plan in self._plans:
             if plan.state != "not_due" or plan.step is not None or plan.busy is not None or plan.item.passed:
                 return True
-            if plan.candidates:
-                on = plan.candidates[0].on
+            if plan.looked_at:
+                on = plan.looked_at[0][1]
                 if on is not None and on <= as_of:
                     return True
         return False
@@ -1010,20 +1036,20 @@ class _Evaluation:
         return "waiting" if states & _STOPPED else "preventive"
 
     def _tellings(self) -> tuple[Telling, ...]:
-        reopened = tuple(
+        reopened = [
             plan.receivable_id
             for plan in self._plans
             if not plan.item.told_reversal and plan.item.level and plan.state in _CHOOSING
-        )
+        ]
         tellings = _corrections(self._facts)
-        return (Telling("reversal", reopened[:MOST_LINES]), *tellings) if reopened else tellings
+        return (Telling("reversal", tuple(reopened[:MOST_LINES])), *tellings) if reopened else tellings
 
     def _end_asked(self) -> tuple[Asking, ...]:
-        ended = tuple(plan.receivable_id for plan in self._plans if plan.has_ended)
+        ended = [plan.receivable_id for plan in self._plans if plan.has_ended]
         if not ended:
             return ()
         task = self._policy.end.task
-        return (Asking(task.kind, task.role, task.due_business_days, Reason.END_REACHED, ended),)
+        return (Asking(task.kind, task.role, task.due_business_days, Reason.END_REACHED, tuple(ended)),)
 
     def _shown(self, name: str, value: object) -> object:
         return self._amount(value) if name.endswith("_amount") and isinstance(value, int) else value
@@ -1046,7 +1072,7 @@ def _settled_runs(facts: AccountFacts, is_open: Iterable[UUID]) -> tuple[Closing
     )
 
 
-def _undoings(ladder: Ladder | None, facts: AccountFacts, plans: dict[UUID, ItemDecision]) -> tuple[Undoing, ...]:
+def _undoings(ladder: Ladder | None, facts: AccountFacts, plans: Sequence[ItemDecision]) -> tuple[Undoing, ...]:
     """Effects whose cause is gone."""
     if not facts.effects:
         return ()
@@ -1057,7 +1083,7 @@ def _undoings(ladder: Ladder | None, facts: AccountFacts, plans: dict[UUID, Item
         by = rule.effect if rule is not None else _UNDONE_BY.get(effect.effect)
         if by is None:
             continue
-        concerned = [plans[receivable_id] for receivable_id in effect.receivable_ids if receivable_id in plans]
+        concerned = [plan for plan in plans if plan.receivable_id in effect.receivable_ids]
         if not concerned:
             undoings.append(Undoing(effect, by, "settled"))
         elif rule is not None and rule.on == "below_materiality" and _is_small(rung, concerned):
@@ -1081,8 +1107,8 @@ def _skipped(
 ) -> tuple[tuple[Step, Reason], ...]:
     """What lies below the chosen step: passed over for its own reason, or for a later step's sake."""
     passed = [(step, why) for step, why in skipped if step.position < chosen.position]
-    passed += [(rung.step, Reason.CATCH_UP) for rung in ready if rung.position < chosen.position]
-    return tuple(sorted(passed, key=lambda entry: entry[0].position))
+    caught_up = [(rung.step, Reason.CATCH_UP) for rung in ready if rung.position < chosen.position]
+    return tuple(sorted(passed + caught_up, key=lambda entry: entry[0].position) if passed else caught_up)
 
 
 def _is_enough(rung: Rung, net: int, total: int) -> bool:
@@ -1101,10 +1127,6 @@ def _not_softer(tone: Tone, heard: str | None) -> Tone:
 def _months(since: date, as_of: date) -> int:
     months = (as_of.year - since.year) * 12 + as_of.month - since.month
     return months - (as_of.day < since.day)
-
-
-def _amount_text(amount: Minor) -> str:
-    return Finding("", {"": amount}).as_values()[""]
 
 
 def _findings(plans: Sequence[ItemDecision]) -> tuple[Finding, ...]:

@@ -57,16 +57,19 @@ def shown(value: object) -> str:
             return str(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """A reason with the values it was found with."""
 
     code: str
-    values: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
+    values: Mapping[str, object] = _NOTHING
 
     def as_values(self) -> dict[str, str]:
         """The values as text."""
         return {name: shown(value) for name, value in self.values.items()}
+
+
+#: A gate as it is noted while an item is looked at: name, needed, found, whether it is met.
+GateValues = tuple[str, object, object, bool]
 
 
 class Gate(NamedTuple):
@@ -96,6 +99,7 @@ class ItemDecision:
 
     Args:
         claimable: open less what is disputed, planned and promised, in minor units.
+        looked_at: the values of its `candidates`, which are made when somebody reads them: most never are.
         step: the step it moves to today; None when it does not move.
         skipped: the steps it passes over for good, with the reason.
         busy: the run it is in, until that is answered.
@@ -104,12 +108,17 @@ class ItemDecision:
     item: Item
     state: ItemState
     claimable: int
-    candidates: list[Candidate] = field(default_factory=list)
+    looked_at: list[tuple[str, date | None, tuple[GateValues, ...]]] = field(default_factory=list)
     step: Step | None = None
     skipped: tuple[tuple[Step, Reason], ...] = ()
     finding: Finding | None = None
     has_ended: bool = False
     busy: Run | None = None
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The steps that it could take next."""
+        return tuple(Candidate(step, on, tuple(map(Gate._make, gates))) for step, on, gates in self.looked_at)
 
     @property
     def receivable_id(self) -> UUID:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, timedelta
+from functools import cache, partial
 from typing import Final
 
 from cobranza.contracts.calendar import BusinessCalendar, Roll
 from cobranza.dunning.domain.condition import Always, Condition
+from cobranza.dunning.domain.decision import GateValues, Minor, shown
 from cobranza.dunning.domain.policy import CONTACTS, IRREVERSIBLE, Policy, Step
 
 DAY: Final = timedelta(days=1)
@@ -19,9 +22,10 @@ class Rung:
     """One step with everything an evaluation asks of it."""
 
     __slots__ = (
-        "asks", "base", "business_days", "case_least", "case_percent", "condition", "delta", "due_business_days", "early",
-        "evidence", "is_contact", "is_effect", "item_least", "item_percent", "min_gap", "must_be_delivered",
-        "needs_delivered_notice", "position", "required", "roll", "step", "term", "waits_for_grace",
+        "asks", "base", "business_days", "case_least", "case_materiality", "case_percent", "condition",
+        "counts_from_due", "delta", "due_business_days", "early", "evidence", "is_contact", "is_effect", "item_least",
+        "item_percent", "min_gap", "must_be_delivered", "needs_delivered_notice", "position", "required",
+        "required_position", "requires_gate", "roll", "step", "suspends_service", "term", "waits_for_grace",
     )  # fmt: skip
 
     def __init__(self, policy: Policy, step: Step) -> None:
@@ -32,6 +36,7 @@ class Rung:
         self.base = step.base
         self.delta = step.offset * DAY
         self.business_days = step.offset if step.unit == "business" else None
+        self.counts_from_due = step.base == "due" and step.unit != "business"
         self.is_contact = step.kind in CONTACTS
         self.is_effect = step.kind == "effect"
         # What is said up to the due date makes no sense after it.
@@ -45,12 +50,16 @@ class Rung:
         self.item_percent = materiality.item.percent
         self.case_least = max(1, materiality.case.amount)
         self.case_percent = materiality.case.percent
+        self.case_materiality = f"{shown(Minor(self.case_least, policy.currency))}, {self.case_percent} %"
         self.condition: Condition | None = None if isinstance(step.when, Always) else step.when
         self.asks = tuple(sorted(step.when.fields()))
         self.required = None if requires is None else requires.issued
+        self.required_position = None if self.required is None else policy.position_of(self.required)
+        self.requires_gate: GateValues = ("requires", self.required, "-", False)
         self.term = _NO_TIME if requires is None else ((requires.term_days or 0) + 1) * DAY
         self.must_be_delivered = requires is not None and requires.delivered
         self.evidence = frozenset() if requires is None else frozenset(requires.evidence)
+        self.suspends_service = step.effect == "suspend_service"
         self.needs_delivered_notice = step.effect in IRREVERSIBLE
         self.due_business_days = _DUE_BUSINESS_DAYS if step.task is None else step.task.due_business_days
 
@@ -58,7 +67,11 @@ class Rung:
 class Ladder:
     """A policy and the creditor's business days."""
 
-    __slots__ = ("_following", "_preceding", "by_id", "calendar", "first_contact_max", "grace", "policy", "rungs")
+    __slots__ = ("by_id", "calendar", "first_contact_max", "following", "grace", "policy", "preceding", "rungs")
+
+    #: The day, or the next that is worked; the day, or the last before it that is worked.
+    following: Callable[[date], date]
+    preceding: Callable[[date], date]
 
     def __init__(self, policy: Policy, calendar: BusinessCalendar) -> None:
         self.policy = policy
@@ -67,22 +80,9 @@ class Ladder:
         self.by_id = {rung.step.id: rung for rung in self.rungs}
         self.first_contact_max = policy.position_of(policy.catch_up.first_contact_max)
         self.grace = (policy.grace_days + 1) * DAY
-        self._following: dict[date, date] = {}
-        self._preceding: dict[date, date] = {}
-
-    def following(self, day: date) -> date:
-        """The day, or the next that is worked."""
-        found = self._following.get(day)
-        if found is None:
-            found = self._following[day] = self.calendar.roll(day, "following")
-        return found
-
-    def preceding(self, day: date) -> date:
-        """The day, or the last before it that is worked."""
-        found = self._preceding.get(day)
-        if found is None:
-            found = self._preceding[day] = self.calendar.roll(day, "preceding")
-        return found
+        # Asked for every step of every receivable, of the same few days.
+        self.following = cache(partial(calendar.roll, convention="following"))
+        self.preceding = cache(partial(calendar.roll, convention="preceding"))
 
     def before_a_worked_day(self, day: date) -> date:
         """The first worked day from `day` on that another worked day follows."""
