@@ -131,6 +131,16 @@ def follow(account: Account, told: Payload, ladder: Ladder | None) -> Account:
             return answer_task(
                 account, ladder, step=told.step, run=told.run, disposition="confirmed", on=told.assessed_on
             )
+        case payments.LateChargeRefused():
+            return answer_task(
+                account,
+                ladder,
+                step=told.step,
+                run=told.run,
+                disposition="refused",
+                on=told.refused_on,
+                refusal=told.reason,
+            )
         case dunning.TaskCompleted(step=str(step), run=int(run)):
             # The day is the company's: a call late in the evening belongs to it.
             zone = UTC if ladder is None else ZoneInfo(ladder.policy.timezone)
@@ -515,8 +525,21 @@ def answer_not_sent(account: Account, *, step: str, run: int, state: str, reason
     return _with_runs(account, [replace(r, state=state, reason=reason, answered_on=on) for r in runs])  # type: ignore[arg-type]
 
 
-def answer_task(account: Account, ladder: Ladder | None, *, step: str, run: int, disposition: str, on: date) -> Account:
-    """What a person, or an effect's executor, made of a step run."""
+def answer_task(
+    account: Account,
+    ladder: Ladder | None,
+    *,
+    step: str,
+    run: int,
+    disposition: str,
+    on: date,
+    refusal: str = Reason.EXECUTION_REFUSED,
+) -> Account:
+    """What a person, or an effect's executor, made of a step run.
+
+    Args:
+        refusal: why it was refused, when it was.
+    """
     runs = [r for r in _runs_of(account, step, run) if r.state in ("proposed", "requested")]
     if not runs:
         return account
@@ -540,9 +563,7 @@ def answer_task(account: Account, ladder: Ladder | None, *, step: str, run: int,
         if attempts >= (task.attempts if task is not None else _DEFAULT_ATTEMPTS):
             return _skipped(account, ladder, runs, Reason.UNREACHABLE, on)
         return _with_runs(account, [replace(r, attempts=attempts) for r in runs])
-    if disposition == "system_error":
-        return account
-    return _skipped(account, ladder, runs, Reason.TASK_EXPIRED, on)
+    return _skipped(account, ladder, runs, refusal if disposition == "refused" else Reason.TASK_EXPIRED, on)
 
 
 def _done(account: Account, ladder: Ladder | None, runs: Sequence[Run], on: date) -> Account:
@@ -687,7 +708,7 @@ def _closed(account: Account, ladder: Ladder | None, closing: Closing, as_of: da
     return _skipped(account, ladder, [run], closing.reason, as_of)
 
 
-def _skipped(account: Account, ladder: Ladder | None, runs: Sequence[Run], reason: Reason, on: date) -> Account:
+def _skipped(account: Account, ladder: Ladder | None, runs: Sequence[Run], reason: str, on: date) -> Account:
     account = _with_runs(account, [replace(r, state="skipped", reason=str(reason), answered_on=on) for r in runs])
     for r in runs:
         rung = ladder.by_id.get(r.step) if ladder is not None else None

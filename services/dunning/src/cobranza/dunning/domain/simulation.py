@@ -39,6 +39,7 @@ _OUTCOMES: Final = (
     notifications.NoticeSuppressed,
     dunning.TaskCompleted,
     payments.LateChargeAssessed,
+    payments.LateChargeRefused,
 )
 #: One day comes to rest after so many evaluations, whatever the policy says.
 _MOST_A_DAY: Final = 60

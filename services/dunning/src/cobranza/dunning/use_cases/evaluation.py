@@ -44,6 +44,7 @@ _OUTCOMES: Final = (
     notifications.NoticeSuppressed,
     dunning.TaskCompleted,
     payments.LateChargeAssessed,
+    payments.LateChargeRefused,
 )
 
 

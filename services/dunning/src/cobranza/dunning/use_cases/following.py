@@ -30,14 +30,14 @@ async def follow_payments(desk: Desk, tx: Transaction, events: Sequence[Event]) 
     """Balances, credit, cash watermarks and control totals."""
     of_key: dict[repository.AccountKey, list[tuple[Payload, Event]]] = {}
     triggers: dict[UUID, Trigger] = {}
-    charges: list[tuple[payments.LateChargeAssessed, Event]] = []
+    charges: list[tuple[payments.LateChargeAssessed | payments.LateChargeRefused, Event]] = []
     unknown: list[payments.PaymentReceived] = []
     found: dict[tuple[str, UUID], Event] = {}
     settled: dict[tuple[str, str], Event] = {}
     for event in events:
         desk.profile(event.company)
         match event.data:
-            case payments.LateChargeAssessed() as told:
+            case payments.LateChargeAssessed() | payments.LateChargeRefused() as told:
                 charges.append((told, event))
             case payments.PaymentReceived(customer=None) as told:
                 unknown.append(told)
@@ -73,7 +73,7 @@ async def follow_payments(desk: Desk, tx: Transaction, events: Sequence[Event]) 
     told_of = {accounts[key]: [payload for payload, _ in told] for key, told in of_key.items()}
     of_case = await repository.accounts_by_case(tx, {charge.case_id for charge, _ in charges}) if charges else {}
     for charge, event in charges:
-        # A charge of a case that is not dunning's confirms nothing here.
+        # A charge of a case that is not dunning's answers nothing here.
         if charge.case_id in of_case:
             triggers[of_case[charge.case_id]] = Trigger.of(event)
             told_of.setdefault(of_case[charge.case_id], []).append(charge)
