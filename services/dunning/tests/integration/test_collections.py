@@ -671,6 +671,20 @@ async def test_each_attempt_of_a_call_is_a_task_until_they_are_used_up(service: 
     assert await service.rows("SELECT 1 FROM task WHERE completed_at IS NULL") == []
 
 
+async def test_a_task_to_apply_credit_ends_when_the_credit_is_applied(service: Any) -> None:
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"), service.credit("58000.00"))
+    await service.at("01-14")
+    [task] = await service.told("task-created")
+    assert task["kind"] == "match_cash"
+
+    await service.tell(service.credit("0.00"), service.receivable("A-1", "01-11", open="0.00", on="2027-01-14"))
+
+    assert [(told["task_id"], told["disposition"]) for told in await service.told("task-completed")] == [
+        (task["task_id"], "cancelled")
+    ]
+
+
 async def test_a_charge_that_payments_refuses_is_passed_over_for_its_reason(service: Any) -> None:
     fee = await _asked_fee(service)
     refused = {

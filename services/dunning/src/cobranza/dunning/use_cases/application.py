@@ -401,6 +401,10 @@ class Application:
         """Nobody does any more what a run asked for that is over."""
         kinds = {"approval", _task_kind(step), *filter(None, (step.effect,))}
         about = [_about(kind, case, run, attempt) for kind in kinds for attempt in range(run.attempts + 1)]
+        await self._cancel(about)
+
+    async def _cancel(self, about: Sequence[str]) -> None:
+        """End tasks whose cause is gone."""
         for row in await repository.cancel_tasks(self.tx, company=self.account.company, about=about):
             told = {**row.state, "disposition": "cancelled", "by": "dunning", "completed_at": self.tx.now}
             self.tx.publish(dunning.TaskCompleted.model_validate(told), sequence=2)
@@ -560,6 +564,9 @@ class Application:
                 )
         if case is None:
             return
+        credit = self.account.unapplied
+        if credit and (credit != self.now.facts.unapplied or decision.case_state == "closed"):
+            await self._cancel([f"match_cash|{case.case_id}|{credit}"])
         for asking in decision.askings:
             if asking.kind == "no_policy":
                 continue
