@@ -581,7 +581,7 @@ async def _asked_fee(service: Any) -> dict[str, Any]:
             answered = len(requests)
         for told in await service.told("step-reached"):
             if told["step"] == "cargo":
-                return told
+                return dict(told)
     raise AssertionError("the fee was never asked for")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from types import MappingProxyType
 from typing import Final, cast
@@ -156,11 +156,10 @@ class Desk:
                 receipts=receipts.get((account.company, account.currency), {}),
             )
             if lines:
-                known = replace(known, product_lines=lines)
+                known = known._replace(product_lines=lines)
             if replaced:
-                known = replace(
-                    known,
-                    replaced={new: tuple(_item(i, loaded) for i in old if i.open) for new, old in replaced.items()},
+                known = known._replace(
+                    replaced={new: tuple(_item(i, loaded) for i in old if i.open) for new, old in replaced.items()}
                 )
             now = known
             for payload in told.get(account.account_id, ()):
@@ -358,10 +357,10 @@ def _follow(stored: StoredAccount, account: Account, told: Payload, ladder: Ladd
     case_id = getattr(told, "case_id", None)
     if not isinstance(told, _OUTCOMES) or case_id is None or (stored.case and stored.case.case_id == case_id):
         return follow(account, told, ladder)
-    closed = replace(account, closed_runs=tuple(stored.runs.get(case_id, ())))
+    closed = account._replace(closed_runs=tuple(stored.runs.get(case_id, ())))
     after = follow_closed(closed, told, ladder)
     stored.runs[case_id] = list(after.closed_runs)
-    return replace(after, closed_runs=account.closed_runs)
+    return after._replace(closed_runs=account.closed_runs)
 
 
 def _named(payloads: Sequence[Payload]) -> set[UUID]:
