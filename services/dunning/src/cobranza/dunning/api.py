@@ -206,6 +206,8 @@ def router(context: Context[DunningSettings]) -> APIRouter:
 
 
 def _add_decisions(routes: APIRouter, context: Context[DunningSettings]) -> None:
+    desk = Desk(context.companies, context.settings.evaluation_hour, context.settings.brake_floor)
+
     @routes.get(
         "/v1/decisions",
         operation_id="list_decisions",
@@ -256,7 +258,7 @@ def _add_decisions(routes: APIRouter, context: Context[DunningSettings]) -> None
         except UnicodeDecodeError as error:
             raise Problem("malformed-request", detail="the body is not UTF-8") from error
         async with context.database.transaction() as tx:
-            known = await policies.known_to(tx, company)
+            known = await policies.known_to(desk, tx, company)
         _, report = policies.check_source(source, known)
         return PolicyReport.model_validate(policies.told_report(report))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 from uuid import UUID
 
 import typer
@@ -21,8 +21,9 @@ from cobranza.chassis.database import Database
 from cobranza.chassis.settings import load
 from cobranza.dunning import gateways, queries
 from cobranza.dunning.domain.document import Table
-from cobranza.dunning.domain.errors import DunningError
+from cobranza.dunning.domain.errors import DunningError, PolicyRefusedError
 from cobranza.dunning.domain.policy_file import Report
+from cobranza.dunning.domain.policy_rules import NOTHING_KNOWN, Known
 from cobranza.dunning.settings import DunningSettings
 from cobranza.dunning.use_cases import migration, policies, preview, recording, simulation
 from cobranza.dunning.use_cases.evaluation import Desk
@@ -38,13 +39,18 @@ commands.add_typer(policy, name="policy")
 @policy.command("check")
 def check_files(
     files: Annotated[list[str], typer.Argument(help="Policy files, or names of shipped presets.")],
+    company: Annotated[
+        str | None,
+        typer.Option("--company", help="Compare with what is loaded and announced for it; needs the database."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document per file.")] = False,
 ) -> None:
-    """Tell every fault of policy files; needs no broker and no database. Exit 1 if one is an error."""
+    """Tell every fault of policy files; without --company it needs no database. Exit 1 if one is an error."""
     is_faulty = False
     not_checked: tuple[str, ...] = ()
+    known = _known(company) if company is not None else NOTHING_KNOWN
     for file in files:
-        _, report = _read(file)
+        _, report = _read(file, known)
         is_faulty = is_faulty or bool(report.errors)
         not_checked = report.not_checked
         if as_json:
@@ -76,7 +82,7 @@ def load_file(
             loaded = await policies.load_policy(desk, tx, document, company=company)
         return [(typed.policy, typed.version, typed.company, outcome) for typed, outcome in loaded]
 
-    for name, version, owner, outcome in _with_database(act):
+    for name, version, owner, outcome in _with_database(act, file=file):
         sys.stdout.write(f"{name} version {version} of {owner}: {outcome}\n")
 
 
@@ -407,16 +413,26 @@ def _day(option: str, text: str) -> date:
         cli.fail(f"{option}: expected a date such as 2027-01-14, got {text!r}", cli.USAGE)
 
 
-def _read(file: str) -> tuple[Table, Report]:
+def _known(company: str) -> Known:
+    async def act(desk: Desk, database: Database) -> Known:
+        desk.profile(company)
+        async with database.transaction() as tx:
+            return await policies.known_to(desk, tx, company)
+
+    return _with_database(act)
+
+
+def _read(file: str, known: Known = NOTHING_KNOWN) -> tuple[Table, Report]:
     """The document and all of its faults."""
     try:
         source = gateways.read_source(file)
     except (OSError, UnicodeDecodeError) as error:
         cli.fail(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8'}", cli.USAGE)
-    return policies.check_source(source)
+    return policies.check_source(source, known)
 
 
-def _with_database(act: Callable[[Desk, Database], Awaitable[Result]]) -> Result:
+def _with_database(act: Callable[[Desk, Database], Awaitable[Result]], *, file: str = "policy") -> Result:
+    """What is done with the database; the faults of a refused file are told one a line, under its name."""
     settings = load(DunningSettings)
 
     async def run() -> Result:
@@ -434,5 +450,9 @@ def _with_database(act: Callable[[Desk, Database], Awaitable[Result]]) -> Result
 
     try:
         return cli.run(run())
+    except PolicyRefusedError as error:
+        for fault in cast("Sequence[Mapping[str, object]]", error.facts.get("faults", ())):
+            sys.stdout.write("{}:{line}:{column} {code} {key}: {text}\n".format(file, **fault))
+        cli.fail(str(error), cli.REFUSED)
     except DunningError as error:
         cli.fail(str(error), cli.REFUSED)

@@ -336,4 +336,15 @@ policy_version = Table(
     Index("policy_active", "company", "policy", unique=True, postgresql_where=text("state = 'active'")),
 )
 
+# What other services have in use that a policy may name: templates, contact rules, charge rules.
+announced = Table(
+    "announced",
+    metadata,
+    Column("company", Text),
+    Column("type", Text),
+    Column("about", Text),
+    Column("told", JSONB, nullable=False),
+    PrimaryKeyConstraint("company", "type", "about"),
+)
+
 plumbing.attach(metadata)

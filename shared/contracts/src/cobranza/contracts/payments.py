@@ -1,6 +1,7 @@
 """Events of payments: what is owed and paid; and the permit, the one call between services."""
 
 from datetime import date
+from decimal import Decimal
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -398,6 +399,11 @@ class ChargeRulesActivated(Payload):
     country: Country | None = None
     effective_from: date
     activated_on: date
+    first_fee_day: Annotated[Ordinal | None, Field(description="First day past due of a fee; absent: no cap")] = None
+    most_fee_percent: Annotated[
+        Decimal | None,
+        Field(ge=0, le=100, max_digits=9, decimal_places=6, description="Of the debt, however small; absent: no cap"),
+    ] = None
 
 
 class PermitConditions(Part):

@@ -23,10 +23,12 @@ from cobranza.dunning.domain.account import (
     follow,
     follow_closed,
 )
+from cobranza.dunning.domain.agreements import broken_in_a_year
 from cobranza.dunning.domain.case import evaluate
+from cobranza.dunning.domain.condition import Subject
 from cobranza.dunning.domain.decision import Action, Decision
 from cobranza.dunning.domain.errors import UnknownStepRunError
-from cobranza.dunning.domain.facts import AccountFacts, CashNeed, Item, Run
+from cobranza.dunning.domain.facts import UNDER_WAY, AccountFacts, CashNeed, Item, Run
 from cobranza.dunning.domain.ladder import DAY, Ladder
 
 #: What is taken to happen to everything that is asked for: nothing, or the best, at once.
@@ -277,8 +279,9 @@ class _Run:
         evaluated: list[Evaluated] = []
         for _ in range(_MOST_A_DAY):
             account = self._accounts[customer]
-            decision = evaluate(self._ladder, account.facts, day)
-            account = applied(account, self._ladder, decision, day)
+            ladder = self._ladder_for(account, day)
+            decision = evaluate(ladder, account.facts, day)
+            account = applied(account, ladder, decision, day)
             if self._assume == "delivered_and_approved_same_day":
                 for action in decision.actions:
                     account = self._answered(account, action, day)
@@ -290,6 +293,22 @@ class _Run:
                 # As in production: what was decided is looked at again when it is answered, or on its date.
                 break
         return evaluated
+
+    def _ladder_for(self, account: Account, day: date) -> Ladder | None:
+        """The policy, unless it is for others: a case to which nothing was issued yet asks anew whether it applies."""
+        facts = account.facts
+        if any(item.level for item in facts.items) or any(run.state in UNDER_WAY for run in facts.runs):
+            return self._ladder
+        debtor = facts.debtor
+        subject = Subject(
+            segment=debtor.segment,
+            country=debtor.country,
+            language=debtor.language,
+            protected_party=debtor.protected_party,
+            broken_promises=debtor.broken_promises + broken_in_a_year(facts.promises, day),
+            reachable=debtor.reachable,
+        )
+        return self._ladder if self._ladder.policy.applies_to.holds(subject) else None
 
     def _answered(self, account: Account, action: Action, day: date) -> Account:
         """The outside world does the best, the same day."""

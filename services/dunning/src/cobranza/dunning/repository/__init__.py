@@ -33,6 +33,7 @@ from cobranza.dunning.repository.agreements import (
 from cobranza.dunning.repository.brake import count_notices, notice_days, release_brake
 from cobranza.dunning.repository.evaluations import Changes, agreed_row, next_case_version, save_answer, write
 from cobranza.dunning.repository.facts import (
+    announced,
     cancelled_among,
     cash_known_through,
     clear_unknown_receipts,
@@ -40,6 +41,7 @@ from cobranza.dunning.repository.facts import (
     drop_unknown_receipts,
     product_lines,
     replaced_by,
+    save_announced,
     save_cancelled,
     save_cash,
     save_control,
@@ -104,6 +106,7 @@ __all__ = [
     "agreement",
     "agreements",
     "agreements_of",
+    "announced",
     "balances",
     "cancel_tasks",
     "cancelled_among",
@@ -140,6 +143,7 @@ __all__ = [
     "release_hold",
     "replaced_by",
     "retire_policy",
+    "save_announced",
     "save_answer",
     "save_cancelled",
     "save_cash",

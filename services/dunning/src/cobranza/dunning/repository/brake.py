@@ -21,17 +21,24 @@ async def notice_days(tx: Transaction, companies: Iterable[str]) -> list[Any]:
     return list(rows)
 
 
-async def count_notices(tx: Transaction, *, company: str, on: date, more: int, trips: bool) -> None:
-    """Count the notices of a day; `trips`: others wait from now on."""
-    await tx.execute(
+async def count_notices(tx: Transaction, *, company: str, on: date, more: int, trips: bool) -> tuple[int, bool]:
+    """Count the notices of a day; `trips`: others wait from now on. The row stays locked until the commit.
+
+    Returns:
+        How many there are now, those of others included, and whether a person lets them all leave.
+    """
+    result = await tx.execute(
         """
         INSERT INTO notice_day (company, on_date, notices, braked_at)
         VALUES (:company, :on, :more, CASE WHEN :trips THEN CAST(:now AS timestamptz) END)
         ON CONFLICT (company, on_date) DO UPDATE SET notices = notice_day.notices + excluded.notices,
             braked_at = coalesce(notice_day.braked_at, excluded.braked_at)
+        RETURNING notices, released_by
         """,
         {"company": company, "on": on, "more": more, "trips": trips, "now": tx.now},
     )
+    row = result.one()
+    return row.notices, row.released_by is not None
 
 
 async def release_brake(tx: Transaction, *, company: str, on: date, by: str) -> list[date]:

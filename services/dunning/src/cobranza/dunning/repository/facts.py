@@ -8,7 +8,9 @@ from uuid import UUID
 
 from cobranza.chassis.database import Transaction
 from cobranza.contracts.invoicing import CustomerChanged
+from cobranza.contracts.payloads import Payload
 from cobranza.contracts.payments import ReceivableChanged
+from cobranza.contracts.topics import PAYLOADS
 from cobranza.dunning.repository.rows import ITEM_COLUMNS, StoredItem, as_json, item_of
 
 
@@ -270,3 +272,30 @@ async def product_lines(tx: Transaction, invoices: Sequence[tuple[str, UUID]]) -
         {"companies": [c for c, _ in invoices], "ids": [i for _, i in invoices]},
     )
     return {row.invoice_id: row.product_line for row in rows}
+
+
+async def save_announced(tx: Transaction, announced: Sequence[Payload]) -> None:
+    """Keep the newest of what other services announced that policies may name, by what it is about."""
+    newest = {(told.company, told.TYPE, told.aggregate_id): told for told in announced}
+    if newest:
+        keys = sorted(newest)
+        await tx.execute(
+            """
+            INSERT INTO announced (company, type, about, told)
+            SELECT * FROM unnest(CAST(:companies AS text[]), CAST(:types AS text[]), CAST(:about AS text[]),
+                CAST(CAST(:told AS text[]) AS jsonb[]))
+            ON CONFLICT (company, type, about) DO UPDATE SET told = excluded.told
+            """,
+            {
+                "companies": [key[0] for key in keys],
+                "types": [key[1] for key in keys],
+                "about": [key[2] for key in keys],
+                "told": [newest[key].model_dump_json() for key in keys],
+            },
+        )
+
+
+async def announced(tx: Transaction, company: str) -> list[Payload]:
+    """What other services announced for a company that policies may name."""
+    rows = await tx.execute("SELECT type, told FROM announced WHERE company = :company", {"company": company})
+    return [PAYLOADS[row.type].model_validate(row.told) for row in rows]

@@ -13,7 +13,7 @@ from cobranza.chassis import timers
 from cobranza.chassis.calendars import company_calendar, country_calendar
 from cobranza.chassis.clock import evaluation_date, evaluation_instant
 from cobranza.chassis.companies import Companies, CompanyProfile
-from cobranza.chassis.database import Database, Transaction
+from cobranza.chassis.database import ChangedMeanwhileError, Database, Transaction
 from cobranza.chassis.logs import logger
 from cobranza.chassis.outbox import Cause
 from cobranza.contracts import dunning, invoicing, notifications, payments
@@ -206,14 +206,20 @@ class Desk:
         return days
 
     async def _count_notices(self, tx: Transaction, days: Mapping[str, brake.NoticeDay]) -> None:
-        """Last of all, since other workers wait for the row."""
+        """Last of all, since other workers wait for the row.
+
+        Raises:
+            ChangedMeanwhileError: others have counted since the day was read, and together it is more than may leave.
+        """
         for company, day in sorted(days.items()):
             trips = day.trips and not day.is_braked
             if not day.more and not trips:
                 continue
-            await repository.count_notices(
+            counted, is_released = await repository.count_notices(
                 tx, company=company, on=self.as_of(tx, self.profile(company)), more=day.more, trips=trips
             )
+            if day.more and counted > day.limit and not is_released:
+                raise ChangedMeanwhileError(f"{company} requests {counted} notices of {day.limit}")
             if trips:
                 logger().error(
                     "more notices than usual: the rest waits until a person releases it",

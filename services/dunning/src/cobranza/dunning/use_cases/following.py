@@ -25,6 +25,9 @@ _OUTCOMES: Final = (
     notifications.NoticeSuppressed,
 )
 
+#: What policies are compared with.
+_ANNOUNCED: Final = (notifications.TemplateActivated, notifications.ContactRulesActivated)
+
 
 async def follow_payments(desk: Desk, tx: Transaction, events: Sequence[Event]) -> None:
     """Balances, credit, cash watermarks and control totals."""
@@ -34,6 +37,7 @@ async def follow_payments(desk: Desk, tx: Transaction, events: Sequence[Event]) 
     unknown: list[payments.PaymentReceived] = []
     found: dict[tuple[str, UUID], Event] = {}
     settled: dict[tuple[str, str], Event] = {}
+    await repository.save_announced(tx, [e.data for e in events if isinstance(e.data, payments.ChargeRulesActivated)])
     for event in events:
         desk.profile(event.company)
         match event.data:
@@ -174,9 +178,10 @@ async def follow_customers(desk: Desk, tx: Transaction, events: Sequence[Event])
 
 
 async def follow_notices(desk: Desk, tx: Transaction, events: Sequence[Event]) -> None:
-    """What became of notices: levels rise when they are sent, or delivered."""
+    """What became of notices: levels rise when they are sent, or delivered; and what notices may be made of."""
     triggers: dict[UUID, Trigger] = {}
     told_of: dict[UUID, list[Payload]] = {}
+    await repository.save_announced(tx, [event.data for event in events if isinstance(event.data, _ANNOUNCED)])
     accounts = await repository.accounts_by_case(tx, _cases_of(events))
     await repository.lock(tx, accounts.values())
     for event in events:
