@@ -10,6 +10,7 @@ DunningError
 ├── TimelineRefusedError     a timeline to simulate has faults
 ├── PreviewRefusedError      the days of a preview or back-test are over, not in order, or too many
 ├── TrialsWaitingError       so many previews and back-tests wait already
+├── TrialNotEndedError       a back-test has no result yet
 ├── UnknownTaskError         no such task
 ├── TaskRefusedError         the task ended otherwise already
 ├── UnknownHoldError         no such hold
@@ -93,6 +94,13 @@ class TrialsWaitingError(DunningError):
 
     code = "trials_waiting"
     status = 429
+
+
+class TrialNotEndedError(DunningError):
+    """The back-test has no result, or none yet."""
+
+    code = "trial_not_ended"
+    status = 409
 
 
 class UnknownTaskError(DunningError):

@@ -75,7 +75,7 @@ async def note_progress(tx: Transaction, *, trial_id: UUID, accounts: int, playe
     """Keep how many of the accounts were played."""
     await tx.execute(
         """
-        UPDATE policy_trial SET played = :played, accounts = greatest(:accounts, :played)
+        UPDATE policy_trial SET played = CAST(:played AS int), accounts = greatest(CAST(:accounts AS int), CAST(:played AS int))
         WHERE trial_id = :trial_id AND state = 'running'
         """,
         {"trial_id": trial_id, "accounts": accounts, "played": played},
@@ -88,7 +88,8 @@ async def end_trial(
     """Keep what came of a trial: its result, or the fault that stopped it."""
     await tx.execute(
         """
-        UPDATE policy_trial SET state = :state, result = CAST(:result AS jsonb), fault = CAST(:fault AS jsonb), ended_at = :now
+        UPDATE policy_trial SET state = :state, result = CAST(:result AS jsonb), fault = CAST(:fault AS jsonb), ended_at = :now,
+            played = CASE WHEN CAST(:result AS jsonb) IS NULL THEN played ELSE coalesce(accounts, played) END
         WHERE trial_id = :trial_id AND state = 'running'
         """,
         {
