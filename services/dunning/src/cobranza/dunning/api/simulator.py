@@ -235,6 +235,7 @@ def _act(act: dict[str, Any]) -> dict[str, Any]:
     return {
         **act,
         "on": date.fromisoformat(act["on"]),
+        "by": [*act["channels"], *(count for count in act["counts"] if count != "notice")],
         "items": [{**item, "amount": _money(item["amount"])} for item in act["items"]],
         "claimed": _money(act["claimed"]),
     }
