@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
 from uuid import UUID
 
 import typer
@@ -20,6 +20,7 @@ from cobranza.chassis.companies import Companies
 from cobranza.chassis.database import Database
 from cobranza.chassis.settings import load
 from cobranza.dunning import gateways, queries
+from cobranza.dunning.domain import comparison
 from cobranza.dunning.domain.document import Table
 from cobranza.dunning.domain.errors import DunningError, PolicyRefusedError
 from cobranza.dunning.domain.policy_file import Report
@@ -29,6 +30,7 @@ from cobranza.dunning.use_cases import migration, policies, preview, recording, 
 from cobranza.dunning.use_cases.evaluation import Desk
 
 Result = TypeVar("Result")
+_DAYS_TOLD: Final = 40
 Company = Annotated[str, typer.Option("--company", help="The creditor's slug in companies.yaml.")]
 
 commands = typer.Typer(no_args_is_help=True)
@@ -282,29 +284,72 @@ def back_test_policies(
     tried: Annotated[str, typer.Option("--policy", help="POLICY@VERSION, a file or a preset.")],
     against: Annotated[str, typer.Option("--against", help="What it is compared with, named in the same way.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    export: Annotated[Path | None, typer.Option(help="Write a file that ends in .csv or .xlsx.")] = None,
 ) -> None:
-    """What two policies would do with what is open today; sends nothing and writes nothing."""
+    """What two policies would have done with what is recorded; sends nothing and writes nothing."""
+    file_format = None if export is None else _format(export)
     days = (_day("--from", first), _day("--to", last))
     one, other = _tried(tried), _tried(against)
 
-    async def act(desk: Desk, database: Database) -> preview.BackTest:
-        return await preview.back_test(
+    async def act(desk: Desk, database: Database) -> dict[str, Any]:
+        compared = await preview.back_test(
             desk, database, company=company, first=days[0], last=days[1], tried=one, against=other, told=_progress
         )
+        found = compared.as_values()
+        if export is not None and file_format is not None:
+            table = spreadsheets.Export(
+                name=export.stem,
+                columns=comparison.COLUMNS,
+                parts=spreadsheets.in_one_part(comparison.rows_of(found["days"])),
+                about={"company": company, "from": days[0], "to": days[1], "policy": tried, "against": against},
+            )
+            export.write_bytes(await spreadsheets.content(table, file_format))
+        return found
 
-    found = _with_database(act).as_values()
+    found = _with_database(act)
     if as_json:
         sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
         return
-    listing = Listing("", tried, against)
-    for name in ("notices", "contacts_mean", "contacts_max", "effects", "actions_by_segment", "actions_by_day"):
-        listing.add_row(name, *(_counts(found[side][name]) for side in ("policy", "against")))
-    cli.out.print(listing)
-    sys.stdout.write(f"{found['debtors']} debtors, {found['differing']} of them with a difference\n")
-    for sample in found["samples"]:
-        only = [", ".join(sample[side]) or "nothing" for side in ("only_policy", "only_against")]
-        sys.stdout.write(f"{sample['customer']}: only {tried}: {only[0]}; only {against}: {only[1]}\n")
+    if export is None:
+        _tell_comparison(found, tried, against)
     _assumed(preview.BACK_TEST_ASSUMES)
+
+
+def _tell_comparison(found: Mapping[str, Any], tried: str, against: str) -> None:
+    """The totals, by segment, the days that differ, and the sample cases."""
+    write = sys.stdout.write
+    write(f"{found['debtors']} debtors, {found['differing']} of them with a difference\n")
+    listing = Listing("", tried, against, "difference", title="All days")
+    for row in found["totals"]:
+        listing.add_row(row["count"], *_figures(row))
+    for measure in ("mean", "max"):
+        sides = [str(found["contacts"][side][measure]) for side in ("policy", "against")]
+        listing.add_row(f"contacts per debtor, {measure}", *sides, "")
+    cli.out.print(listing)
+    listing = Listing("segment", "", tried, against, "difference", title="By segment")
+    for row in comparison.summed(found["days"], by=("segment",)):
+        listing.add_row(row["segment"] or "-", row["count"], *_figures(row))
+    cli.out.print(listing)
+    differing = [row for row in comparison.summed(found["days"], by=("day",)) if row["difference"]]
+    if differing:
+        listing = Listing("day", "", tried, against, "difference", title="Days that differ")
+        for row in differing[:_DAYS_TOLD]:
+            listing.add_row(row["day"], row["count"], *_figures(row))
+        cli.out.print(listing)
+    if len(differing) > _DAYS_TOLD:
+        write(f"… {len(differing) - _DAYS_TOLD} more; --export keeps every day\n")
+    for sample in found["samples"]:
+        write(f"\n{sample['customer']} ({sample['segment'] or 'segment unknown'})\n")
+        for side, name in (("only_policy", tried), ("only_against", against)):
+            for done in sample[side]:
+                by = "+".join(done["channels"])
+                items = ", ".join(f"{item['number']} {item['amount']}" for item in done["items"])
+                what = " ".join(filter(None, ("+".join(done["counts"]), by, done["tone"])))
+                write(f"  {done['on']} only {name}: {done['step']} ({what}): {items}; claims {done['claimed']}\n")
+
+
+def _figures(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return str(row["policy"]), str(row["against"]), f"{row['difference']:+d}"
 
 
 @commands.command()
@@ -387,12 +432,6 @@ def _progress(accounts: int) -> None:
 def _assumed(assumptions: Sequence[str]) -> None:
     for line in assumptions:
         sys.stderr.write(f"assumed: {line}\n")
-
-
-def _counts(value: object) -> str:
-    return (
-        "\n".join(f"{name or '-'}: {count}" for name, count in value.items()) if isinstance(value, dict) else str(value)
-    )
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -347,4 +347,27 @@ announced = Table(
     PrimaryKeyConstraint("company", "type", "about"),
 )
 
+# A policy tried over the live portfolio: what a day would bring, or how two versions differ.
+policy_trial = Table(
+    "policy_trial",
+    metadata,
+    Column("trial_id", UUID, primary_key=True),
+    Column("company", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("asked", JSONB, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("asked_at", DateTime(timezone=True), nullable=False),
+    Column("state", Text, nullable=False, server_default=text("'waiting'")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("accounts", Integer),
+    Column("played", Integer, nullable=False, server_default=text("0")),
+    Column("fault", JSONB),
+    Column("result", JSONB),
+    Column("ended_at", DateTime(timezone=True)),
+    CheckConstraint("kind IN ('preview', 'back_test')", name="policy_trial_kind"),
+    CheckConstraint("state IN ('waiting', 'running', 'done', 'failed')", name="policy_trial_state"),
+    Index("policy_trial_newest", "company", "kind", text("trial_id DESC")),
+    Index("policy_trial_open", "trial_id", postgresql_where=text("state IN ('waiting', 'running')")),
+)
+
 plumbing.attach(metadata)

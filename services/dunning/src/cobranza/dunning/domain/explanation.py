@@ -432,6 +432,11 @@ def _found(text: str, style: Style) -> str:
     return ", ".join(parts)
 
 
+def explain_reason(reason: Mapping[str, Any], style: Style) -> str:
+    """One reason as a sentence with its values."""
+    return _sentence(_reason(reason["code"], style, reason["values"]))
+
+
 def explain_all(
     decisions: Sequence[Explained], style: Style, *, receivable_ids: frozenset[str], since: date | None
 ) -> list[str]:

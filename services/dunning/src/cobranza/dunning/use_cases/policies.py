@@ -72,6 +72,26 @@ def for_trial(document: Table) -> Policy | None:
     return check(filled(document, TRIAL) if is_preset(document) else document).policy
 
 
+def for_company(desk: Desk, source: str, *, company: str) -> Policy:
+    """The policy of a file, to be tried in a company; what it leaves out is filled in as loading does.
+
+    Of a preset it is the one in the company's first currency. It may differ from the loaded version of its number.
+
+    Raises:
+        PolicyRefusedError: the file has faults, or is another company's.
+    """
+    document, report = check_source(source)
+    if not report.errors:
+        document = next(iter(_completed(desk, document, company)))
+        report = check(document)
+    if report.errors or report.policy is None:
+        raise _refusal(report)
+    if report.policy.company != company:
+        raise PolicyRefusedError(f"the file is for {report.policy.company}, and it is tried in {company}")
+    require_calendar(report.policy.calendar)
+    return report.policy
+
+
 async def load_policy(desk: Desk, tx: Transaction, document: Table, *, company: str | None) -> list[tuple[Policy, str]]:
     """Store a policy file as a draft, completed from the company where it leaves the company out.
 

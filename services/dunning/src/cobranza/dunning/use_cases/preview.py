@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, Protocol, cast
 from uuid import UUID
@@ -16,10 +15,11 @@ from cobranza.chassis.outbox import Cause
 from cobranza.dunning import repository
 from cobranza.dunning.domain.account import Account
 from cobranza.dunning.domain.case import evaluate
+from cobranza.dunning.domain.comparison import BackTest
 from cobranza.dunning.domain.errors import PreviewRefusedError
 from cobranza.dunning.domain.facts import AccountFacts, Verdict
 from cobranza.dunning.domain.ladder import Ladder
-from cobranza.dunning.domain.policy import CONTACTS, Policy
+from cobranza.dunning.domain.policy import Policy
 from cobranza.dunning.domain.simulation import Evaluated, play, replay
 from cobranza.dunning.repository import StoredAccount
 from cobranza.dunning.use_cases.application import LoadedPolicy
@@ -30,7 +30,6 @@ from cobranza.dunning.use_cases.recorded import recorded_facts
 #: Days that are played.
 MOST_DAYS: Final = 400
 _AT_ONCE: Final = 500
-_SAMPLES: Final = 20
 COLUMNS: Final = ("customer", "policy", "step", "kind", "state", "by", "invoices", "claimed", "reasons")
 #: A policy that is tried: a stored version by name and number, or one that is in no table.
 Tried = tuple[str, int] | Policy
@@ -168,50 +167,6 @@ class _Known:
         return [entry for entry in played if entry.on == on]
 
 
-@dataclass(slots=True)
-class Tally:
-    """What one policy would have done."""
-
-    notices: int = 0
-    contacts: Counter[str] = field(default_factory=Counter)
-    effects: Counter[str] = field(default_factory=Counter)
-    by_day: Counter[str] = field(default_factory=Counter)
-    by_segment: Counter[str] = field(default_factory=Counter)
-
-    def as_values(self, debtors: int) -> dict[str, Any]:
-        """The totals as a program reads them; contacts are counted per debtor of the portfolio."""
-        return {
-            "notices": self.notices,
-            "contacts_mean": round(self.contacts.total() / debtors, 3) if debtors else 0,
-            "contacts_max": max(self.contacts.values(), default=0),
-            "effects": dict(sorted(self.effects.items())),
-            "actions_by_day": dict(sorted(self.by_day.items())),
-            "actions_by_segment": dict(sorted(self.by_segment.items())),
-        }
-
-
-@dataclass(slots=True)
-class BackTest:
-    """Two policies over the same accounts."""
-
-    debtors: int = 0
-    differing: int = 0
-    one: Tally = field(default_factory=Tally)
-    other: Tally = field(default_factory=Tally)
-    samples: list[dict[str, Any]] = field(default_factory=list)
-
-    def as_values(self) -> dict[str, Any]:
-        """The comparison as a program reads it."""
-        return {
-            "debtors": self.debtors,
-            "differing": self.differing,
-            "policy": self.one.as_values(self.debtors),
-            "against": self.other.as_values(self.debtors),
-            "samples": self.samples,
-            "assumes": list(BACK_TEST_ASSUMES),
-        }
-
-
 async def back_test(
     desk: Desk,
     database: Database,
@@ -233,7 +188,7 @@ async def back_test(
     profile = desk.profile(company)
     if not 0 <= (last - first).days < MOST_DAYS:
         raise PreviewRefusedError(f"expected --from before --to and at most {MOST_DAYS} days, got {first} to {last}")
-    result = BackTest()
+    result = BackTest(BACK_TEST_ASSUMES)
     async with database.reading() as connection:
         tx = Transaction(connection, database.clock.now(), Cause.command(), database.service)
         one, other = await _loaded(desk, tx, company, tried), await _loaded(desk, tx, company, against)
@@ -247,33 +202,24 @@ async def back_test(
                 facts = recorded_facts(
                     stored, balances.get(stored.account_id, ()), agreements.get(stored.account_id, ())
                 )
-                segment = stored.debtor.segment if stored.debtor is not None else None
-                done: list[list[str]] = []
-                for loaded, tally in ((one, result.one), (other, result.other)):
+                segment = stored.debtor.segment if stored.debtor is not None else ""
+                done: list[Sequence[Evaluated] | None] = []
+                for loaded in (one, other):
                     policy = _applying(loaded, stored, first)
                     if policy is None:
-                        done.append([])
+                        done.append(None)
                         continue
-                    played = replay(
-                        policy.ladder,
-                        _untouched(stored, profile, policy),
-                        stored.customer,
-                        facts,
-                        first=first,
-                        last=last,
-                    )
-                    done.append(_counted(tally, played, segment or ""))
-                result.debtors += 1
-                if done[0] != done[1]:
-                    result.differing += 1
-                    if len(result.samples) < _SAMPLES:
-                        result.samples.append(
-                            {
-                                "customer": stored.customer,
-                                "only_policy": [line for line in done[0] if line not in done[1]],
-                                "only_against": [line for line in done[1] if line not in done[0]],
-                            }
+                    done.append(
+                        replay(
+                            policy.ladder,
+                            _untouched(stored, profile, policy),
+                            stored.customer,
+                            facts,
+                            first=first,
+                            last=last,
                         )
+                    )
+                result.add(stored.customer, segment, *done)
     return result
 
 
@@ -291,28 +237,6 @@ def _untouched(stored: StoredAccount, profile: CompanyProfile, policy: LoadedPol
             cash=None,
         )
     )
-
-
-def _counted(tally: Tally, played: Sequence[Evaluated], segment: str) -> list[str]:
-    """Count what was done; returns it in words, in order."""
-    lines: list[str] = []
-    for entry in played:
-        if entry.repeats:
-            continue
-        for action in entry.decision.actions:
-            step = action.step
-            # What is proposed first is done by the evaluation after its approval.
-            if action.approval is not None:
-                continue
-            lines.append(f"{entry.on} {step.id}")
-            tally.notices += step.kind == "notice"
-            if step.kind in CONTACTS:
-                tally.contacts[entry.customer] += 1
-            if step.effect is not None:
-                tally.effects[step.effect] += 1
-            tally.by_day[entry.on.isoformat()] += 1
-            tally.by_segment[segment] += 1
-    return lines
 
 
 async def _accounts(
