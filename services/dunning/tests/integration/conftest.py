@@ -213,6 +213,7 @@ class Dunning:
         currency: str = "MXN",
         cause: str = "invoice-issued",
         company: str = "acme-mx",
+        on: str = "2026-12-11",
     ) -> payments.ReceivableChanged:
         """A balance as payments tells it."""
         invoice_id = identifiers.invoice_id(company, "erp", number)
@@ -236,8 +237,8 @@ class Dunning:
                 "open": open,
                 "version": 1,
                 "cause": cause,
-                "effective_on": "2026-12-11",
-                "recorded_on": "2026-12-11",
+                "effective_on": on,
+                "recorded_on": on,
             }
         )
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import httpx
 import pytest
 
-from cobranza.chassis import http, page
+from cobranza.chassis import http, page, timers
 from cobranza.contracts import payments
+from cobranza.dunning import repository
 from cobranza.dunning.domain.brake import limit
 from cobranza.dunning.settings import DunningSettings
 
@@ -75,6 +77,42 @@ async def test_more_notices_than_the_limit_wait_until_a_person_releases_them(
     assert [tuple(day) for day in days] == [
         (date(2027, 1, 14), FLOOR, "local"), (date(2027, 1, 15), 12 - FLOOR, "local"),
     ]  # fmt: skip
+    assert await service.broken() == {}
+
+
+async def test_two_workers_at_once_let_no_more_leave_than_the_limit(
+    service: Any, floor: None, monkeypatch: pytest.MonkeyPatch, wait_until: Any
+) -> None:
+    await _overdue(service, 12)
+    monkeypatch.setattr(timers, "CLAIM", 6)
+    service.clock.set(datetime(2027, 1, 14, 18, tzinfo=UTC))
+    count, arrived, both = repository.count_notices, [], asyncio.Event()
+
+    async def meet(*arguments: Any, **values: Any) -> Any:
+        # Both have read the day before either has counted.
+        arrived.append(values["more"])
+        if len(arrived) == 2:
+            both.set()
+        await asyncio.wait_for(both.wait(), 10)
+        return await count(*arguments, **values)
+
+    monkeypatch.setattr(repository, "count_notices", meet)
+    handlers = service.service.timers(service.context)
+    await asyncio.gather(*(timers.Scheduler(service.database, handlers, idle_seconds=0.01).work_due() for _ in "12"))
+    left_at_once = len(await service.told("notice-requested"))
+
+    async def is_done() -> bool:
+        await service.work_timers()
+        return not list(await service.rows("SELECT 1 FROM timer WHERE state = 'claimed'"))
+
+    await wait_until(is_done, timeout=10)
+
+    assert arrived[:2] == [FLOOR, FLOOR]
+    assert left_at_once == FLOOR
+    assert len(await service.told("notice-requested")) == FLOOR
+    [day] = await service.rows("SELECT notices, braked_at FROM notice_day")
+    assert (day.notices, day.braked_at is not None) == (FLOOR, True)
+    assert len(await service.rows("SELECT 1 FROM account WHERE reason = 'braked'")) == 12 - FLOOR
     assert await service.broken() == {}
 
 

@@ -553,7 +553,8 @@ async def test_an_effect_waits_for_the_control_total_and_for_a_person(service: A
     assert await service.broken() == {}
 
 
-async def test_steps_that_charge_carry_the_terms_of_the_policy(service: Any) -> None:
+async def _asked_fee(service: Any) -> dict[str, Any]:
+    """Live until a policy with interest and a fee asks for the fee."""
     source = gateways.read_source("friendly-b2b").replace(
         "steps:\n",
         "interest: { rule: mx-ccom-362, charge_at: requerimiento }\n"
@@ -571,31 +572,23 @@ async def test_steps_that_charge_carry_the_terms_of_the_policy(service: Any) -> 
         for policy, _ in await policies.load_policy(service.desk, tx, document, company="acme-mx"):
             await policies.activate_policy(service.desk, tx, company="acme-mx", policy=policy.policy, version=None)
     await service.tell(service.receivable("A-1", "01-11"))
-    answered, charged = 0, list[tuple[list[str], str, str]]()
+    answered = 0
     for day in [f"01-{d:02}" for d in range(12, 32)] + [f"02-{d:02}" for d in range(1, 12)]:
         await service.at(day)
         requests = await service.told("notice-requested")
         if len(requests) > answered:
             await service.sent(requests[-1], day)
             answered = len(requests)
-        fees = [told for told in await service.told("step-reached") if told["step"] == "cargo"]
-        if fees and not charged:
-            before = await service.rows("SELECT state FROM step_run WHERE step = 'cargo'")
-            assessed = {
-                "company": "acme-mx", "receivable_id": str(UUID(int=77)), "customer": "C-1",
-                "case_id": fees[0]["case_id"], "step": "cargo", "run": fees[0]["run"], "code": "gestion", "kind": "fee",
-                "amount": {"amount": "250.00", "currency": "MXN"}, "rule": "friendly-b2b@1",
-                "assessed_on": f"2027-{day}", "due_on": f"2027-{day}",
-            }  # fmt: skip
-            await service.tell(payments.LateChargeAssessed.model_validate(assessed))
-            [done] = await service.rows("SELECT state FROM step_run WHERE step = 'cargo'")
-            [item] = await service.rows("SELECT level_step FROM receivable")
-            charged.append(([run.state for run in before], done.state, item.level_step))
+        for told in await service.told("step-reached"):
+            if told["step"] == "cargo":
+                return dict(told)
+    raise AssertionError("the fee was never asked for")
 
+
+async def test_steps_that_charge_carry_the_terms_of_the_policy(service: Any) -> None:
+    fee = await _asked_fee(service)
     reached = {told["step"]: told for told in await service.told("step-reached")}
-
-    assert charged == [(["requested"], "sent", "cargo")]
-    interest, fee = reached["requerimiento"], reached["cargo"]
+    interest = reached["requerimiento"]
     assert (interest["effect"], interest["charge_rules"], "fee_terms" in interest) == ("interest", "mx-ccom-362", False)
     assert (fee["effect"], fee["fee"], fee["charge_rules"]) == ("fee", "gestion", "mx-ccom-362")
     assert fee["fee_terms"] == {
@@ -603,6 +596,23 @@ async def test_steps_that_charge_carry_the_terms_of_the_policy(service: Any) -> 
         "max": {"amount": "300.00", "currency": "MXN"}, "settle": "waive_on_principal",
     }  # fmt: skip
     assert "charge_rules" not in reached["aviso-1"]
+
+
+async def test_a_charge_that_payments_books_is_the_step_taken(service: Any) -> None:
+    fee = await _asked_fee(service)
+    [before] = await service.rows("SELECT state FROM step_run WHERE step = 'cargo'")
+    assessed = {
+        "company": "acme-mx", "receivable_id": str(UUID(int=77)), "customer": "C-1", "case_id": fee["case_id"],
+        "step": "cargo", "run": fee["run"], "code": "gestion", "kind": "fee",
+        "amount": {"amount": "250.00", "currency": "MXN"}, "rule": "friendly-b2b@1",
+        "assessed_on": fee["reached_on"], "due_on": fee["reached_on"],
+    }  # fmt: skip
+
+    await service.tell(payments.LateChargeAssessed.model_validate(assessed))
+
+    [after] = await service.rows("SELECT state FROM step_run WHERE step = 'cargo'")
+    [item] = await service.rows("SELECT level_step FROM receivable")
+    assert (before.state, after.state, item.level_step) == ("requested", "sent", "cargo")
 
 
 async def test_a_call_that_reaches_nobody_lets_the_ladder_go_on_and_a_task_ends_once(service: Any) -> None:
@@ -628,7 +638,66 @@ async def test_a_call_that_reaches_nobody_lets_the_ladder_go_on_and_a_task_ends_
     assert [told["disposition"] for told in await service.told("task-completed")] == ["refused"]
     [run] = await service.rows("SELECT state, reason FROM step_run WHERE step = 'llamada'")
     [item] = await service.rows("SELECT level_step, passed FROM receivable")
-    assert (run.state, run.reason, item.level_step, item.passed) == ("skipped", "task_expired", "aviso-2", 4)
+    assert (run.state, run.reason, item.level_step, item.passed) == ("skipped", "execution_refused", "aviso-2", 4)
+    [skipped] = [told for told in await service.told("step-skipped") if told["step"] == "llamada"]
+    assert (skipped["run"], skipped["reason"]) == (call["run"], "execution_refused")
+    assert await service.broken() == {}
+
+
+async def test_each_attempt_of_a_call_is_a_task_until_they_are_used_up(service: Any) -> None:
+    await service.activate("small-business")
+    await service.tell(service.receivable("A-1", "01-11"))
+    answered = 0
+    for day in [f"01-{d:02}" for d in range(8, 28)]:
+        await service.at(day)
+        requests = await service.told("notice-requested")
+        if len(requests) > answered:
+            await service.sent(requests[-1], day)
+            answered = len(requests)
+    calls = await service.told("task-created")
+    assert len(calls) == 1
+
+    await service.complete(calls[0], "system_error")
+    for outcome in ("no_answer", "voicemail", "busy"):
+        calls = [told for told in await service.told("task-created") if told["step"] == "llamada"]
+        await service.complete(calls[-1], outcome)
+
+    assert len({call["task_id"] for call in calls}) == len(calls) == 3
+    assert [told["disposition"] for told in await service.told("task-completed")] == ["no_answer", "voicemail", "busy"]
+    [run] = await service.rows("SELECT state, reason, attempts FROM step_run WHERE step = 'llamada'")
+    assert (run.state, run.reason) == ("skipped", "unreachable")
+    [skipped] = [told for told in await service.told("step-skipped") if told["step"] == "llamada"]
+    assert skipped["reason"] == "unreachable"
+    assert await service.rows("SELECT 1 FROM task WHERE completed_at IS NULL") == []
+
+
+async def test_a_task_to_apply_credit_ends_when_the_credit_is_applied(service: Any) -> None:
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"), service.credit("58000.00"))
+    await service.at("01-14")
+    [task] = await service.told("task-created")
+    assert task["kind"] == "match_cash"
+
+    await service.tell(service.credit("0.00"), service.receivable("A-1", "01-11", open="0.00", on="2027-01-14"))
+
+    assert [(told["task_id"], told["disposition"]) for told in await service.told("task-completed")] == [
+        (task["task_id"], "cancelled")
+    ]
+
+
+async def test_a_charge_that_payments_refuses_is_passed_over_for_its_reason(service: Any) -> None:
+    fee = await _asked_fee(service)
+    refused = {
+        "company": "acme-mx", "customer": "C-1", "case_id": fee["case_id"], "step": "cargo", "run": fee["run"],
+        "reason": "cap_reached", "debts": [], "refused_on": fee["reached_on"],
+    }  # fmt: skip
+
+    await service.tell(payments.LateChargeRefused.model_validate(refused))
+    await service.tell(payments.LateChargeRefused.model_validate(refused))
+
+    [run] = await service.rows("SELECT state, reason FROM step_run WHERE step = 'cargo'")
+    assert (run.state, run.reason) == ("skipped", "cap_reached")
+    assert [told["reason"] for told in await service.told("step-skipped") if told["step"] == "cargo"] == ["cap_reached"]
     assert await service.broken() == {}
 
 

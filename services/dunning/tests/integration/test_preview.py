@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import date
+from collections import Counter
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cobranza.chassis import cli
-from cobranza.dunning import gateways
+from cobranza.dunning import gateways, repository
 from cobranza.dunning.commands import commands
 from cobranza.dunning.domain.errors import PreviewRefusedError
 from cobranza.dunning.domain.policy import Policy
-from cobranza.dunning.use_cases import policies, preview
+from cobranza.dunning.use_cases import policies, preview, recording
 
 _PROFILE = {
     "name": "Acme",
@@ -91,9 +92,97 @@ async def test_back_test_tells_the_difference_and_writes_nothing(service: Any) -
 
     assert await _every_row(service) == before
     assert (found.debtors, found.differing, same.differing) == (1, 1, 0)
-    assert found.one.notices > 0
+    assert found.as_values()["totals"][0]["policy"] > 0
     assert found.samples[0]["customer"] == "C-1"
-    assert same.as_values()["policy"] == same.as_values()["against"]
+    assert {row["difference"] for row in same.as_values()["days"]} == {0}
+
+
+async def _live(service: Any, last: str) -> list[tuple[str, str, str]]:
+    """Live through the days, every notice delivered on its day; day, customer and step of each."""
+    day, read, contacts = service.context.clock.now().date(), len(await service.told("notice-requested")), []
+    while day <= date.fromisoformat(f"2027-{last}"):
+        text = day.isoformat()[5:]
+        await service.at(text)
+        told = await service.told("notice-requested")
+        for request in told[read:]:
+            contacts.append((day.isoformat(), request["customer"], request["step"]))
+            await service.sent(request, text)
+            await service.delivered(request, text)
+        read = len(told)
+        day += timedelta(days=1)
+    return contacts
+
+
+async def test_back_test_of_the_policy_in_force_finds_what_was_really_done(service: Any) -> None:
+    await service.activate()
+    for customer in ("C-1", "C-2", "C-3"):
+        await service.customer(customer)
+    promised, paid, parted = (
+        service.receivable(f"F-{n}", due, customer=f"C-{n}") for n, due in ((1, "01-08"), (2, "01-10"), (3, "01-12"))
+    )
+    await service.tell(promised, paid, parted)
+    lived = await _live(service, "01-20")
+    await _record(
+        service,
+        "promise",
+        customer="C-1",
+        lines=[{"receivable_id": promised.receivable_id, "amount": {"amount": "58000.00", "currency": "MXN"}}],
+        promised_on="2027-01-25",
+        channel="call",
+    )
+    await service.tell(
+        service.receivable("F-2", "01-10", customer="C-2", open="0.00", cause="payment-allocated", on="2027-01-21"),
+        service.receivable("F-3", "01-12", customer="C-3", open="20000.00", cause="payment-allocated", on="2027-01-21"),
+    )
+    await _record(service, "hold", customer="C-3", scope="customer", reason="customer_request", until_on="2027-02-01")
+    lived += await _live(service, "03-15")
+    before = await _every_row(service)
+
+    (policy,) = await service.rows("SELECT policy FROM policy_version WHERE state = 'active' AND currency = 'MXN'")
+    in_force = (policy.policy, 1)
+    found = await preview.back_test(
+        service.desk, service.database, company="acme-mx", first=date(2027, 1, 4), last=date(2027, 3, 15),
+        tried=in_force, against=in_force,
+    )  # fmt: skip
+
+    assert await _every_row(service) == before
+    assert len(lived) > 6
+    assert "C-2" not in {customer for day, customer, _ in lived if day > "2027-01-21"}
+    assert {row["day"]: row["policy"] for row in found.as_values()["days"]} == Counter(day for day, *_ in lived)
+    assert found.policy.contacts == Counter(customer for _, customer, _ in lived)
+    assert await service.broken() == {}
+
+
+async def test_changes_of_one_receivable_in_one_batch_are_one_writing(service: Any, monkeypatch: Any) -> None:
+    written: list[int] = []
+    save = repository.save_receivables
+
+    async def counted(tx: Any, changes: Any) -> None:
+        written.append(len(changes))
+        await save(tx, changes)
+
+    monkeypatch.setattr(repository, "save_receivables", counted)
+    await service.tell(
+        service.receivable("F-1", "01-10"),
+        service.receivable("F-1", "01-10", open="20000.00", on="2027-01-02"),
+        service.receivable("F-1", "01-10", open="5000.00", on="2027-01-02"),
+        service.receivable("F-2", "01-10"),
+    )
+
+    assert written == [4]
+    assert [tuple(row) for row in await service.rows("SELECT open FROM receivable ORDER BY open")] == [
+        (5000_00,),
+        (58000_00,),
+    ]
+    moved = await service.rows("SELECT on_date::text, open, allocated FROM balance_change ORDER BY on_date, open")
+    assert [tuple(row) for row in moved][-1] == ("2027-01-02", -53000_00, 53000_00)
+    assert await service.broken() == {}
+
+
+async def _record(service: Any, form: str, **data: Any) -> None:
+    told = recording.FORMS[form].model_validate({"company": "acme-mx", **data})
+    async with service.database.transaction() as tx:
+        await recording.record(service.desk, tx, told, about=None, by="Lucía")
 
 
 async def test_commands_tell_a_day_and_a_comparison(service: Any, tmp_path: Path) -> None:

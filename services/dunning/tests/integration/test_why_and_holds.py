@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from cobranza.chassis import http, migrations, page
 from cobranza.chassis.page import Pages
+from cobranza.contracts import notifications, payments
 from cobranza.dunning import gateways
 
 MIGRATIONS = "cobranza.dunning:migrations"
@@ -369,8 +370,73 @@ async def test_a_policy_file_is_checked_over_http_as_by_the_command(
     }  # fmt: skip
     assert [fault["text"] for fault in as_json.json()["faults"]] == [fault["text"] for fault in told["faults"]]
     assert (sound.json()["ok"], sound.json()["faults"]) == (True, [])
-    assert sound.json()["not_checked"] == ["P301", "P302", "P303", "P404", "P501"]
+    assert sound.json()["not_checked"] == [
+        "P301 contact rule", "P301 interest rule", "P301 segment", "P301 script", "P302", "P303", "P404", "P501",
+    ]  # fmt: skip
     assert not_text.status_code == 400
+
+
+async def test_a_policy_is_compared_with_what_other_services_announced(
+    service: Any, client: httpx.AsyncClient, command: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "policy.yaml"
+    example = (Path(__file__).parents[1] / "data" / "mx-b2b.yaml").read_text(encoding="utf-8")
+    file.write_text(example.replace("mx-ccom-362", "mx-ccom-36"), encoding="utf-8")
+    everywhere = {"company": "acme-mx", "version": 1, "sha256": "ab" * 32, "activated_on": "2027-01-04"}
+    rules = {**everywhere, "rules": "mx-ccom-362", "effective_from": "2027-01-04", "first_fee_day": 45}
+    house = {**everywhere, "rules": "b2b-default", "forbidden_channels": ["sms"]}
+    url = "/dunning/v1/policies/check?company=acme-mx"
+
+    def template(name: str, channel: str, tone: str, language: str) -> notifications.TemplateActivated:
+        told = {**everywhere, "template": name, "channel": channel, "tone": tone, "language": language}
+        return notifications.TemplateActivated.model_validate(told)
+
+    steps = [
+        ("preventivo", "email", "friendly"), ("vence-hoy", "email", "friendly"), ("aviso-1", "email", "friendly"),
+        ("aviso-1", "whatsapp", "friendly"), ("aviso-1", "sms", "friendly"), ("aviso-2", "email", "firm"),
+        ("aviso-2", "letter", "firm"), ("requerimiento", "email", "formal"),
+        ("requerimiento", "certified_letter", "formal"),
+    ]  # fmt: skip
+
+    await service.tell(payments.ChargeRulesActivated.model_validate(rules))
+    await service.tell(
+        *(template(*step, language) for step in steps for language in ("es-MX", "en")),
+        notifications.ContactRulesActivated.model_validate(house),
+        topic="cobranza.notifications",
+    )
+    by_http = (await client.post(url, content=file.read_bytes())).json()
+    by_command = await _in_thread(command, "policy", "check", str(file), "--company", "acme-mx")
+    loaded = await _in_thread(command, "policy", "load", str(file))
+
+    assert [(fault["code"], fault["key"], fault["text"]) for fault in by_http["faults"]] == [
+        ("P301", "interest.rule", "no interest rule 'mx-ccom-36'; did you mean 'mx-ccom-362'?"),
+        ("P501", "steps[aviso-1].fallback", "a contact rule forbids 'sms'"),
+        ("P501", "steps[cargo].offset", "a fee is allowed from day 45 past due"),
+        ("P302", "steps[aviso-final].template",
+         "no template 'aviso-final' for certified_letter in en-US, tone formal"),
+        ("P302", "steps[aviso-final].template",
+         "no template 'aviso-final' for certified_letter in es-MX, tone formal"),
+    ]  # fmt: skip
+    assert by_http["not_checked"] == ["P301 segment", "P301 script", "P404"]
+    assert [line.partition(" ")[2].partition(" ")[0] for line in by_command.stdout.splitlines()] == [
+        "P301", "P501", "P501", "P302", "P302",
+    ]  # fmt: skip
+    assert loaded.stdout.splitlines() == by_command.stdout.splitlines()
+    assert (by_command.exit_code, loaded.exit_code) == (1, 4)
+
+
+async def test_what_a_draft_names_is_compared_again_when_it_is_activated(service: Any, command: Any) -> None:
+    drafts = [
+        await _in_thread(command, "policy", "load", preset, "--company", "acme-mx")
+        for preset in ("reminder-5", "strict")
+    ]
+    first = await _in_thread(command, "policy", "activate", "reminder-5", "--company", "acme-mx")
+
+    second = await _in_thread(command, "policy", "activate", "strict", "--company", "acme-mx")
+
+    assert [done.exit_code for done in (*drafts, first)] == [0, 0, 0]
+    assert second.exit_code != 0
+    assert "0 is taken by the active policy 'reminder-5' in MXN" in second.stderr
 
 
 async def test_versions_grow_by_one_and_a_priority_is_taken_once(command: Any, tmp_path: Path) -> None:

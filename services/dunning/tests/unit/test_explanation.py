@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import ast
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -72,6 +72,10 @@ OF_POLICY = {
     Reason.APPROVAL_REFUSED: "",
     Reason.APPROVAL_EXPIRED: "",
     Reason.TASK_EXPIRED: "",
+    Reason.EXECUTION_REFUSED: "",
+    Reason.CAP_REACHED: "",
+    Reason.CHARGED_BEFORE: "",
+    Reason.NOTHING_DUE: "",
     Reason.REOPENED_GRACE: "{invoice} {step} {on}",
     Reason.GOODWILL: "{invoice} {step} {on}",
     Reason.PAYER_UNKNOWN: "{step}",
@@ -115,12 +119,31 @@ def test_what_is_no_notice_is_not_called_one(contact: dict[str, Any], told: str)
     assert sentence.startswith(f"2027-04-01: {told}")
 
 
-def _case() -> str:
-    return (Path(explanation.__file__).parent / "case.py").read_text(encoding="utf-8")
+def _evaluation() -> str:
+    """The source of all that an evaluation is made of."""
+    domain = Path(explanation.__file__).parent
+    parts = ("agreements", "case", "gates", "ladder", "timing")
+    return "\n".join(
+        (domain / f"{part}.py").read_text(encoding="utf-8").replace("from __future__", "#") for part in parts
+    )
 
 
 def _gates_asked() -> set[str]:
-    return set(re.findall(r'Gate\(\s*"(\w+)"', _case()))
+    """Names of gates: of `Gate(name, …)`, and of `(name, needed, found, holds)` as a date's gates are noted."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(_evaluation())):
+        values: list[ast.expr] = []
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Gate":
+            values = node.args
+        elif isinstance(node, ast.Tuple) and len(node.elts) == 4:
+            values = node.elts
+        if values and isinstance(values[0], ast.Constant) and isinstance(values[0].value, str):
+            names.add(values[0].value)
+    return names
+
+
+def test_the_gates_are_found_in_the_sources() -> None:
+    assert {"date", "term", "requires", "min_gap", "when", "cash", "materiality", "start", "catch_up"} <= _gates_asked()
 
 
 @pytest.mark.parametrize("language", ["es", "en"])
@@ -142,7 +165,7 @@ def test_a_condition_tells_what_it_asked_about_in_words() -> None:
     )
 
 
-@pytest.mark.parametrize("reason", sorted(reason for reason in Reason if f"Reason.{reason.name}" in _case()))
+@pytest.mark.parametrize("reason", sorted(reason for reason in Reason if f"Reason.{reason.name}" in _evaluation()))
 @pytest.mark.parametrize("language", ["es", "en"])
 def test_every_reason_of_an_evaluation_is_a_sentence(reason: Reason, language: str) -> None:
     decision = replace(_decision(), reasons=({"code": reason.value, "values": {}},))

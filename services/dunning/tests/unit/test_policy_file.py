@@ -264,7 +264,6 @@ def test_what_is_known_elsewhere_is_compared_and_what_is_not_is_named() -> None:
         for language in ("es-MX", "en-US")
     )
     known = Known(
-        calendars=frozenset({"mx-business"}),
         contact_rules=frozenset({"b2b-default"}),
         interest_rules=frozenset({"mx-ccom-362"}),
         roles=frozenset({"collector", "supervisor", "credit_manager"}),
@@ -280,7 +279,10 @@ def test_what_is_known_elsewhere_is_compared_and_what_is_not_is_named() -> None:
     def told(known: Known) -> list[str]:
         return [fault.partition(" ")[2] for fault in faults_of(EXAMPLE, known)]
 
-    assert check_source(EXAMPLE)[1].not_checked == ("P301", "P302", "P303", "P402", "P403", "P404", "P501")
+    assert check_source(EXAMPLE)[1].not_checked == (
+        "P301 contact rule", "P301 interest rule", "P301 segment", "P301 script",
+        "P302", "P303", "P402", "P403", "P404", "P501",
+    )  # fmt: skip
     assert check_source(EXAMPLE, known)[1].not_checked == ()
     assert told(known) == []
     assert told(replace(known, contact_rules=frozenset({"b2b-defaults"}))) == [
@@ -310,11 +312,28 @@ def test_what_is_known_elsewhere_is_compared_and_what_is_not_is_named() -> None:
     assert told(replace(known, issued_steps=frozenset({"old"}))) == [
         "P404 steps: open cases were taken to 'old', and the migration says no step of this version for it"
     ]
-    caps = Caps(most_fee=200_00, first_fee_day=40, forbidden_channels=frozenset({"whatsapp"}))
-    assert told(replace(known, caps=caps)) == [
-        "P501 fees.gestion.amount: above what the law allows",
+    # Spanish of Mexico serves any Spanish; English does not.
+    spanish = EXAMPLE.replace("languages: [es-MX, en-US]", "languages: [es-CL]")
+    no_english = frozenset(entry for entry in templates if entry[2] == "es-MX")
+    assert [fault.partition(" ")[2] for fault in faults_of(spanish, replace(known, templates=no_english))] == []
+    assert "P302 steps[aviso-1].template: no template 'aviso-1' for sms in en-US, tone friendly" in told(
+        replace(known, templates=no_english)
+    )
+    caps = Caps(most_fee_percent=Decimal(9), first_fee_day=40, forbidden_channels=frozenset({"whatsapp"}))
+    percent = EXAMPLE.replace('gestion: { amount: "250.00"', 'gestion: { percent: "9.5"')
+    assert [fault.partition(" ")[2] for fault in faults_of(percent, replace(known, caps=caps))] == [
+        "P501 fees.gestion.percent: the law allows 9 % of the debt, got 9.5",
         "P501 steps[aviso-1].also: a contact rule forbids 'whatsapp'",
         "P501 steps[cargo].offset: a fee is allowed from day 40 past due",
+    ]
+
+
+def test_what_is_the_same_everywhere_is_compared_without_a_platform() -> None:
+    assert faults_of(EXAMPLE.replace("calendar: mx-business", "calendar: zz-business")) == [
+        "f:6:11 P301 calendar: no calendar 'zz-business'; it begins with a country such as mx"
+    ]
+    assert faults_of(EXAMPLE.replace("role: supervisor", "role: supervisr")) == [
+        "f:30:25 P301 steps[requerimiento].approval.role: no role 'supervisr'; did you mean 'supervisor'?"
     ]
 
 

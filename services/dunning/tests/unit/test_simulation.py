@@ -75,6 +75,22 @@ def test_the_worked_example_runs_as_it_is_written() -> None:
     assert all(not entry["skipped"] for entry in values)
 
 
+def test_a_customer_of_whom_the_policy_is_not_is_not_contacted_until_it_is() -> None:
+    small = TIMELINE.replace("segment: standard", "segment: small")
+    told = "{ customer: C-1, segment: standard, protected_party: business }"
+    grown = f"- {{ on: 2027-01-20, type: customer-changed, data: {told} }}\n"
+    gone = grown.replace("2027-01-20", "2027-02-20").replace("standard", "small")
+
+    never = played(small)
+    later = played(small + grown + gone)
+
+    assert done(never) == []
+    assert {reason["code"] for entry in never for reason in entry["reasons"]} == {"no_policy"}
+    # A case that was contacted keeps its policy, whatever becomes of the customer.
+    assert done(later)[:1] == [("01-20", "llamada-1")]
+    assert "2027-03" in {entry["on"][:7] for entry in later if entry["actions"]}
+
+
 def test_from_its_amount_on_the_demand_is_proposed_first() -> None:
     values = played(TIMELINE.replace("58000.00", "100000.00"))
 

@@ -83,8 +83,10 @@ def thanks(facts: Any) -> Any:
 
 DEMANDS = [
     ("aviso-1", "friendly"),
+    ("aviso-1", "neutral"),
     ("aviso-2", "firm"),
     ("requerimiento", "formal"),
+    ("aviso-final", "formal"),
     ("reminder", "friendly"),
     ("reminder", "neutral"),
 ]
@@ -166,6 +168,14 @@ def test_languages_fall_back(asked: Any, written: Any) -> None:
     assert language_of(asked) == written
 
 
+def test_every_template_is_listed_with_a_hash_of_all_it_is_made_of() -> None:
+    written = LETTERS.written()
+
+    assert {(one.template, one.tone) for one in written} == {*DEMANDS, ("payment-confirmation", "friendly")}
+    assert {one.language for one in written} == {"es-MX", "en"}
+    assert len({one.sha256 for one in written}) == len(written) == 2 * (len(DEMANDS) + 1)
+
+
 def test_a_template_that_is_not_there_is_said_so(facts: Any) -> None:
     with pytest.raises(LetterNotWrittenError) as refused:
         LETTERS.write(facts, template="aviso-9", tone="friendly", language="es-MX")
@@ -175,7 +185,7 @@ def test_a_template_that_is_not_there_is_said_so(facts: Any) -> None:
 
 @pytest.mark.parametrize(
     ("template", "asked", "written"),
-    [("aviso-1", "formal", "friendly"), ("reminder", "formal", "neutral"), ("aviso-2", "friendly", "firm")],
+    [("aviso-1", "formal", "neutral"), ("reminder", "formal", "neutral"), ("aviso-2", "friendly", "firm")],
 )
 def test_a_tone_that_a_template_lacks_gives_its_nearest_softer_first(
     facts: Any, template: Any, asked: Any, written: Any

@@ -220,8 +220,10 @@ async def test_the_law_caps_a_fee_and_says_from_which_day(
     await ledger.tell(make.step("A", effect="fee", on=on, currency="CLP", step="cargo", terms=terms))
     found = [amount for _, _, amount, _ in await ledger.charges()]
     assert found == ([] if not expected else [700])
+    refused = await ledger.told(payments.LateChargeRefused)
     if not expected:
         assert await reasons(ledger) == [Reason.CAP_REACHED]
+    assert [(told.step, told.reason) for told in refused] == ([] if expected else [("cargo", Reason.CAP_REACHED)])
 
 
 async def test_a_second_fee_does_not_pass_the_cap_of_the_first(ledger: Any, make: Any) -> None:

@@ -170,3 +170,34 @@ async def test_an_event_that_moves_one_of_many_timers_in_work_rolls_back_its_wor
         ("fired", NOON),
         ("fired", NOON),
     ]
+
+
+async def test_a_subject_that_somebody_holds_locked_stops_no_other_timer(db: Database, wait_until: Any) -> None:
+    worked: list[str] = []
+
+    async def handle(tx: Transaction, due: Sequence[Timer]) -> dict[str, datetime]:
+        # Nothing waits the usual ten seconds here.
+        await tx.execute("SET LOCAL lock_timeout = '50ms'")
+        await tx.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest(CAST(:keys AS text[])) AS key",
+            {"keys": [timer.key for timer in due]},
+        )
+        worked.extend(timer.key for timer in due)
+        return {}
+
+    scheduler = _scheduler(db, Together(handle))
+    for number in range(8):
+        await _arm(db, NOON, key=f"case|{number}")
+
+    async with db.transaction() as somebody:
+        await somebody.execute("SELECT pg_advisory_xact_lock(hashtextextended('case|5', 0))")
+        await scheduler.work_due()
+        states = {row[0]: row[1] for row in await toy.rows(db, "SELECT timer_key, state FROM timer")}
+
+    assert sorted(worked) == [f"case|{number}" for number in range(8) if number != 5]
+    assert states == {f"case|{number}": "claimed" if number == 5 else "fired" for number in range(8)}
+    # It is tried again a little later, not at once.
+    assert await scheduler.work_due() == 0
+    await toy.rows(db, "UPDATE timer SET lease_until = clock_timestamp() - interval '1 second' RETURNING 1")
+    await _scheduler(db, Together(handle)).work_due()
+    assert len(worked) == 8

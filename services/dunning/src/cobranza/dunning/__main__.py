@@ -28,5 +28,6 @@ SERVICE: Final = Service(
         Link(label="Cases", href="/dunning/cases"),
         Link(label="Tasks", href="/dunning/tasks"),
         Link(label="Why?", href="/dunning/why"),
+        Link(label="Simulator", href="/dunning/simulator"),
     ),
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
 from uuid import UUID
 
 import typer
@@ -20,14 +20,17 @@ from cobranza.chassis.companies import Companies
 from cobranza.chassis.database import Database
 from cobranza.chassis.settings import load
 from cobranza.dunning import gateways, queries
+from cobranza.dunning.domain import comparison
 from cobranza.dunning.domain.document import Table
-from cobranza.dunning.domain.errors import DunningError
+from cobranza.dunning.domain.errors import DunningError, PolicyRefusedError
 from cobranza.dunning.domain.policy_file import Report
+from cobranza.dunning.domain.policy_rules import NOTHING_KNOWN, Known
 from cobranza.dunning.settings import DunningSettings
 from cobranza.dunning.use_cases import migration, policies, preview, recording, simulation
 from cobranza.dunning.use_cases.evaluation import Desk
 
 Result = TypeVar("Result")
+_DAYS_TOLD: Final = 40
 Company = Annotated[str, typer.Option("--company", help="The creditor's slug in companies.yaml.")]
 
 commands = typer.Typer(no_args_is_help=True)
@@ -38,13 +41,18 @@ commands.add_typer(policy, name="policy")
 @policy.command("check")
 def check_files(
     files: Annotated[list[str], typer.Argument(help="Policy files, or names of shipped presets.")],
+    company: Annotated[
+        str | None,
+        typer.Option("--company", help="Compare with what is loaded and announced for it; needs the database."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document per file.")] = False,
 ) -> None:
-    """Tell every fault of policy files; needs no broker and no database. Exit 1 if one is an error."""
+    """Tell every fault of policy files; without --company it needs no database. Exit 1 if one is an error."""
     is_faulty = False
     not_checked: tuple[str, ...] = ()
+    known = _known(company) if company is not None else NOTHING_KNOWN
     for file in files:
-        _, report = _read(file)
+        _, report = _read(file, known)
         is_faulty = is_faulty or bool(report.errors)
         not_checked = report.not_checked
         if as_json:
@@ -76,7 +84,7 @@ def load_file(
             loaded = await policies.load_policy(desk, tx, document, company=company)
         return [(typed.policy, typed.version, typed.company, outcome) for typed, outcome in loaded]
 
-    for name, version, owner, outcome in _with_database(act):
+    for name, version, owner, outcome in _with_database(act, file=file):
         sys.stdout.write(f"{name} version {version} of {owner}: {outcome}\n")
 
 
@@ -276,29 +284,72 @@ def back_test_policies(
     tried: Annotated[str, typer.Option("--policy", help="POLICY@VERSION, a file or a preset.")],
     against: Annotated[str, typer.Option("--against", help="What it is compared with, named in the same way.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    export: Annotated[Path | None, typer.Option(help="Write a file that ends in .csv or .xlsx.")] = None,
 ) -> None:
-    """What two policies would do with what is open today; sends nothing and writes nothing."""
+    """What two policies would have done with what is recorded; sends nothing and writes nothing."""
+    file_format = None if export is None else _format(export)
     days = (_day("--from", first), _day("--to", last))
     one, other = _tried(tried), _tried(against)
 
-    async def act(desk: Desk, database: Database) -> preview.BackTest:
-        return await preview.back_test(
+    async def act(desk: Desk, database: Database) -> dict[str, Any]:
+        compared = await preview.back_test(
             desk, database, company=company, first=days[0], last=days[1], tried=one, against=other, told=_progress
         )
+        found = compared.as_values()
+        if export is not None and file_format is not None:
+            table = spreadsheets.Export(
+                name=export.stem,
+                columns=comparison.COLUMNS,
+                parts=spreadsheets.in_one_part(comparison.rows_of(found["days"])),
+                about={"company": company, "from": days[0], "to": days[1], "policy": tried, "against": against},
+            )
+            export.write_bytes(await spreadsheets.content(table, file_format))
+        return found
 
-    found = _with_database(act).as_values()
+    found = _with_database(act)
     if as_json:
         sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
         return
-    listing = Listing("", tried, against)
-    for name in ("notices", "contacts_mean", "contacts_max", "effects", "actions_by_segment", "actions_by_day"):
-        listing.add_row(name, *(_counts(found[side][name]) for side in ("policy", "against")))
-    cli.out.print(listing)
-    sys.stdout.write(f"{found['debtors']} debtors, {found['differing']} of them with a difference\n")
-    for sample in found["samples"]:
-        only = [", ".join(sample[side]) or "nothing" for side in ("only_policy", "only_against")]
-        sys.stdout.write(f"{sample['customer']}: only {tried}: {only[0]}; only {against}: {only[1]}\n")
+    if export is None:
+        _tell_comparison(found, tried, against)
     _assumed(preview.BACK_TEST_ASSUMES)
+
+
+def _tell_comparison(found: Mapping[str, Any], tried: str, against: str) -> None:
+    """The totals, by segment, the days that differ, and the sample cases."""
+    write = sys.stdout.write
+    write(f"{found['debtors']} debtors, {found['differing']} of them with a difference\n")
+    listing = Listing("", tried, against, "difference", title="All days")
+    for row in found["totals"]:
+        listing.add_row(row["count"], *_figures(row))
+    for measure in ("mean", "max"):
+        sides = [str(found["contacts"][side][measure]) for side in ("policy", "against")]
+        listing.add_row(f"contacts per debtor, {measure}", *sides, "")
+    cli.out.print(listing)
+    listing = Listing("segment", "", tried, against, "difference", title="By segment")
+    for row in comparison.summed(found["days"], by=("segment",)):
+        listing.add_row(row["segment"] or "-", row["count"], *_figures(row))
+    cli.out.print(listing)
+    differing = [row for row in comparison.summed(found["days"], by=("day",)) if row["difference"]]
+    if differing:
+        listing = Listing("day", "", tried, against, "difference", title="Days that differ")
+        for row in differing[:_DAYS_TOLD]:
+            listing.add_row(row["day"], row["count"], *_figures(row))
+        cli.out.print(listing)
+    if len(differing) > _DAYS_TOLD:
+        write(f"… {len(differing) - _DAYS_TOLD} more; --export keeps every day\n")
+    for sample in found["samples"]:
+        write(f"\n{sample['customer']} ({sample['segment'] or 'segment unknown'})\n")
+        for side, name in (("only_policy", tried), ("only_against", against)):
+            for done in sample[side]:
+                by = "+".join(done["channels"])
+                items = ", ".join(f"{item['number']} {item['amount']}" for item in done["items"])
+                what = " ".join(filter(None, ("+".join(done["counts"]), by, done["tone"])))
+                write(f"  {done['on']} only {name}: {done['step']} ({what}): {items}; claims {done['claimed']}\n")
+
+
+def _figures(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return str(row["policy"]), str(row["against"]), f"{row['difference']:+d}"
 
 
 @commands.command()
@@ -383,12 +434,6 @@ def _assumed(assumptions: Sequence[str]) -> None:
         sys.stderr.write(f"assumed: {line}\n")
 
 
-def _counts(value: object) -> str:
-    return (
-        "\n".join(f"{name or '-'}: {count}" for name, count in value.items()) if isinstance(value, dict) else str(value)
-    )
-
-
 def _pair(text: str) -> tuple[str, str]:
     old, separator, new = text.partition("=")
     if not (old and separator and new):
@@ -407,16 +452,26 @@ def _day(option: str, text: str) -> date:
         cli.fail(f"{option}: expected a date such as 2027-01-14, got {text!r}", cli.USAGE)
 
 
-def _read(file: str) -> tuple[Table, Report]:
+def _known(company: str) -> Known:
+    async def act(desk: Desk, database: Database) -> Known:
+        desk.profile(company)
+        async with database.transaction() as tx:
+            return await policies.known_to(desk, tx, company)
+
+    return _with_database(act)
+
+
+def _read(file: str, known: Known = NOTHING_KNOWN) -> tuple[Table, Report]:
     """The document and all of its faults."""
     try:
         source = gateways.read_source(file)
     except (OSError, UnicodeDecodeError) as error:
         cli.fail(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8'}", cli.USAGE)
-    return policies.check_source(source)
+    return policies.check_source(source, known)
 
 
-def _with_database(act: Callable[[Desk, Database], Awaitable[Result]]) -> Result:
+def _with_database(act: Callable[[Desk, Database], Awaitable[Result]], *, file: str = "policy") -> Result:
+    """What is done with the database; the faults of a refused file are told one a line, under its name."""
     settings = load(DunningSettings)
 
     async def run() -> Result:
@@ -434,5 +489,9 @@ def _with_database(act: Callable[[Desk, Database], Awaitable[Result]]) -> Result
 
     try:
         return cli.run(run())
+    except PolicyRefusedError as error:
+        for fault in cast("Sequence[Mapping[str, object]]", error.facts.get("faults", ())):
+            sys.stdout.write("{}:{line}:{column} {code} {key}: {text}\n".format(file, **fault))
+        cli.fail(str(error), cli.REFUSED)
     except DunningError as error:
         cli.fail(str(error), cli.REFUSED)

@@ -19,6 +19,14 @@ INVARIANTS = (
         """,
     ),
     Invariant(
+        "balance_is_not_its_changes",
+        """
+        SELECT r.receivable_id FROM receivable r LEFT JOIN balance_change b ON b.receivable_id = r.receivable_id
+        GROUP BY r.company, r.receivable_id, r.open, r.allocated
+        HAVING r.open <> coalesce(sum(b.open), 0) OR r.allocated <> coalesce(sum(b.allocated), 0)
+        """,
+    ),
+    Invariant(
         "open_case_of_nothing",
         """
         SELECT c.case_id FROM collection_case c JOIN account a ON a.account_id = c.account_id

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cobranza.chassis.page import formats
 from cobranza.chassis.pagination import Keyset, Window
 from cobranza.dunning.domain.errors import UnknownInvoiceError
-from cobranza.dunning.domain.explanation import Explained, Language, Style, explain_all, explain_gate
+from cobranza.dunning.domain.explanation import Explained, Language, Style, explain_all, explain_gate, explain_reason
 from cobranza.dunning.domain.policy import IRREVERSIBLE
 from cobranza.dunning.tables import (
     account,
@@ -24,6 +24,7 @@ from cobranza.dunning.tables import (
     collection_case,
     decision,
     notice_day,
+    policy_trial,
     policy_version,
     receivable,
     step_run,
@@ -44,6 +45,12 @@ class Told(NamedTuple):
     step: str | None
     sentence: str
     ok: bool
+
+
+def reasons_in_words(reasons: Sequence[Mapping[str, Any]], language: Language, country: str | None) -> list[str]:
+    """Reasons as a reader reads them."""
+    style = _style(language, country)
+    return [explain_reason(reason, style) for reason in reasons]
 
 
 def _style(language: Language, country: str | None) -> Style:
@@ -315,6 +322,24 @@ async def irreversible_ahead(connection: AsyncConnection, *, company: str, on: d
         {"company": company, "on": on, "effects": sorted(IRREVERSIBLE)},
     )
     return list(rows)
+
+
+async def trials(connection: AsyncConnection, *, company: str, kind: str | None = None) -> list[Any]:
+    """Previews and back-tests that are kept, the newest first, without their results."""
+    query = (
+        select(*(column for column in policy_trial.c if column.name != "result"))
+        .where(policy_trial.c.company == company)
+        .order_by(policy_trial.c.trial_id.desc())
+    )
+    return list(await connection.execute(query if kind is None else query.where(policy_trial.c.kind == kind)))
+
+
+async def one_trial(connection: AsyncConnection, *, company: str, trial_id: UUID) -> Any | None:
+    """One of them with its result, or None."""
+    result = await connection.execute(
+        select(policy_trial).where(policy_trial.c.company == company, policy_trial.c.trial_id == trial_id)
+    )
+    return result.one_or_none()
 
 
 def _cases() -> Any:

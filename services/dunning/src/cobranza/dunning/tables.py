@@ -90,6 +90,17 @@ receivable = Table(
     Index("receivable_invoice", "company", "invoice_id"),
 )
 
+# By how much a receivable moved on each business day: what a back-test plays.
+balance_change = Table(
+    "balance_change",
+    metadata,
+    Column("receivable_id", UUID),
+    Column("on_date", Date),
+    Column("open", BigInteger, nullable=False),
+    Column("allocated", BigInteger, nullable=False),
+    PrimaryKeyConstraint("receivable_id", "on_date"),
+)
+
 # The invoice may be cancelled here before its receivables are heard of on the other topic.
 cancelled_invoice = Table(
     "cancelled_invoice",
@@ -323,6 +334,40 @@ policy_version = Table(
     PrimaryKeyConstraint("company", "policy", "version"),
     CheckConstraint("state IN ('draft', 'active', 'retired')", name="policy_state"),
     Index("policy_active", "company", "policy", unique=True, postgresql_where=text("state = 'active'")),
+)
+
+# What other services have in use that a policy may name: templates, contact rules, charge rules.
+announced = Table(
+    "announced",
+    metadata,
+    Column("company", Text),
+    Column("type", Text),
+    Column("about", Text),
+    Column("told", JSONB, nullable=False),
+    PrimaryKeyConstraint("company", "type", "about"),
+)
+
+# A policy tried over the live portfolio: what a day would bring, or how two versions differ.
+policy_trial = Table(
+    "policy_trial",
+    metadata,
+    Column("trial_id", UUID, primary_key=True),
+    Column("company", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("asked", JSONB, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("asked_at", DateTime(timezone=True), nullable=False),
+    Column("state", Text, nullable=False, server_default=text("'waiting'")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("accounts", Integer),
+    Column("played", Integer, nullable=False, server_default=text("0")),
+    Column("fault", JSONB),
+    Column("result", JSONB),
+    Column("ended_at", DateTime(timezone=True)),
+    CheckConstraint("kind IN ('preview', 'back_test')", name="policy_trial_kind"),
+    CheckConstraint("state IN ('waiting', 'running', 'done', 'failed')", name="policy_trial_state"),
+    Index("policy_trial_newest", "company", "kind", text("trial_id DESC")),
+    Index("policy_trial_open", "trial_id", postgresql_where=text("state IN ('waiting', 'running')")),
 )
 
 plumbing.attach(metadata)

@@ -15,7 +15,7 @@ from cobranza.chassis.database import Transaction
 from cobranza.chassis.outbox import Cause
 from cobranza.contracts.dunning import NoticeLine
 from cobranza.contracts.invoicing import CustomerChanged, InvoiceChanged, InvoiceIssued
-from cobranza.contracts.notifications import ContactDecision
+from cobranza.contracts.notifications import ContactDecision, TemplateActivated
 from cobranza.contracts.payments import NoticePermitAnswer, PermitConditions
 from cobranza.notifications.domain.letter import Document, Receipt
 from cobranza.notifications.domain.notice import State, may_become
@@ -402,4 +402,26 @@ def _stored(row: Any) -> StoredNotice:
         permit=None if row.permit is None else NoticePermitAnswer.model_validate_json(json.dumps(row.permit)),
         delivery=row.delivery,
         contact_point_id=row.contact_point_id,
+    )
+
+
+async def templates_in_use(tx: Transaction, company: str) -> dict[tuple[str, str, str, str], tuple[int, str]]:
+    """Version and sha-256 of each template that was told for a company, by template, channel, language and tone."""
+    rows = await tx.execute(
+        "SELECT template, channel, language, tone, version, sha256 FROM template WHERE company = :company",
+        {"company": company},
+    )
+    return {(row.template, row.channel, row.language, row.tone): (row.version, row.sha256) for row in rows}
+
+
+async def save_template(tx: Transaction, told: TemplateActivated) -> None:
+    """Remember which version of a template was told."""
+    await tx.execute(
+        """
+        INSERT INTO template (company, template, channel, language, tone, version, sha256)
+        VALUES (:company, :template, :channel, :language, :tone, :version, :sha256)
+        ON CONFLICT (company, template, channel, language, tone) DO UPDATE
+            SET version = excluded.version, sha256 = excluded.sha256
+        """,
+        told.model_dump(include={"company", "template", "channel", "language", "tone", "version", "sha256"}),
     )

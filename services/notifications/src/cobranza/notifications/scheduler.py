@@ -1,4 +1,4 @@
-"""Everything time-driven in notifications: sending, recovering what was interrupted, gauges."""
+"""Everything time-driven in notifications: sending, recovering what was interrupted, gauges, what is in use."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from cobranza.notifications.gateways.letters import Letters
 from cobranza.notifications.gateways.mail import Server, SmtpMail
 from cobranza.notifications.gateways.permits import HttpPermits
 from cobranza.notifications.settings import NotificationsSettings
+from cobranza.notifications.use_cases.announcing import Announcer
 from cobranza.notifications.use_cases.outcomes import Outcomes
 from cobranza.notifications.use_cases.sending import MailServers, Sender
 
@@ -21,6 +22,8 @@ def jobs(context: Context[NotificationsSettings]) -> Sequence[Job]:
     """The senders, and what looks after notices without an outcome."""
     settings = context.settings
     outcomes = Outcomes(context.database, context.companies, settings.evaluation_hour)
+    letters = Letters()
+    announcer = Announcer(context.database, context.companies, settings.evaluation_hour, letters.written())
     sender = Sender(
         database=context.database,
         outcomes=outcomes,
@@ -29,13 +32,15 @@ def jobs(context: Context[NotificationsSettings]) -> Sequence[Job]:
             token=None if settings.payments_token is None else settings.payments_token.get_secret_value(),
         ),
         mail=SmtpMail(),
-        letters=Letters(),
+        letters=letters,
         servers=servers(settings),
     )
     return (
         *(Job(f"sender-{number}", 0.1, sender.run) for number in range(1, _SENDERS + 1)),
         Job("outcomes", 1.0, outcomes.recover),
         Job("gauges", 5.0, outcomes.gauge, one_at_a_time=True),
+        # They change with the program alone.
+        Job("templates", 86400.0, announcer.announce, one_at_a_time=True),
     )
 
 

@@ -117,4 +117,18 @@ notice_history = Table(
     Index("notice_history_of", "notice_id", "id"),
 )
 
+# The templates that were told to be in use, at their last version.
+template = Table(
+    "template",
+    metadata,
+    Column("company", Text),
+    Column("template", Text),
+    Column("channel", Text),
+    Column("language", Text),
+    Column("tone", Text),
+    Column("version", Integer, nullable=False),
+    Column("sha256", Text, nullable=False),
+    PrimaryKeyConstraint("company", "template", "channel", "language", "tone"),
+)
+
 plumbing.attach(metadata)

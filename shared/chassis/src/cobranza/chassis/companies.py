@@ -91,6 +91,8 @@ class CompanyProfile(_Entry):
     currencies: tuple[str, ...] = Field(min_length=1)
     calendar: str | None = None
     languages: tuple[str, ...] = Field(default=("es-MX", "en"), min_length=1)
+    #: What customers may be grouped by; none named: any segment, and policies are not compared with them.
+    segments: tuple[str, ...] = ()
     dunning_start: date | None = None
     delivery: Literal["sandbox", "copy", "live"] = "sandbox"
     cash_feed: Literal["none", "watermark"] = "none"

@@ -198,6 +198,18 @@ def sqlstate(error: BaseException) -> str:
     return str(getattr(origin, "sqlstate", None) or getattr(error, "sqlstate", None) or "")
 
 
+class ChangedMeanwhileError(Exception):
+    """What was read has been changed by others: the transaction is rolled back, and its work done again."""
+
+    #: As PostgreSQL calls it: serialization_failure.
+    sqlstate = "40001"
+
+
+def is_locked_out(error: BaseException) -> bool:
+    """True when a lock that somebody else holds was waited for in vain: it is about one row, not about the server."""
+    return sqlstate(error) == "55P03"
+
+
 def is_transient(error: BaseException) -> bool:
     """True for a fault that passes by itself: the same work is tried again in place."""
     if isinstance(error, DBAPIError):

@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from cobranza.chassis import clock, metrics
-from cobranza.chassis.database import Database, Transaction, is_transient
+from cobranza.chassis.database import Database, Transaction, is_locked_out, is_transient
 from cobranza.chassis.ids import new_id
 from cobranza.chassis.logs import logger
 from cobranza.chassis.outbox import Cause
@@ -22,6 +22,10 @@ LEASE_SECONDS: Final = 60
 REAP_EVERY_SECONDS: Final = 1.0
 #: Timers claimed at a time.
 CLAIM: Final = 200
+#: Having waited for a lock in vain, the halves of a batch wait no longer than this: all is done within the lease.
+_IMPATIENT: Final = "SET LOCAL lock_timeout = '500ms'"
+#: Until a subject that somebody else holds locked is tried again.
+_LOCKED_OUT_SECONDS: Final = 5.0
 #: A timer whose handler failed this often waits longer between tries.
 _SLOW_AFTER: Final = 3
 
@@ -160,28 +164,39 @@ class Scheduler:
             ]
         return sorted(timers, key=lambda timer: (timer.kind, timer.due_at, timer.key))
 
-    async def _try(self, timers: Sequence[Timer]) -> None:
-        """Work timers of one kind; those at fault are found by halving and stop no other."""
+    async def _try(self, timers: Sequence[Timer], *, is_patient: bool = True) -> None:
+        """Work timers of one kind; those at fault, or locked by others, are found by halving and stop no other.
+
+        Args:
+            is_patient: wait for locks as long as usual.
+        """
         try:
-            await self._work(timers)
+            await self._work(timers, is_patient=is_patient)
         except _ClaimLostError as error:
             if kept := [timer for timer in timers if timer.key not in error.keys]:
-                await self._try(kept)
+                await self._try(kept, is_patient=is_patient)
         except Exception as error:  # noqa: BLE001 - one timer's fault stops no other
-            if is_transient(error):
-                await self._give_back(timers, transient=True)
+            locked_out = is_locked_out(error)
+            if is_transient(error) and not locked_out:
+                await self._give_back({timer.key: 0.0 for timer in timers})
             elif len(timers) > 1:
                 middle = len(timers) // 2
-                await self._try(timers[:middle])
-                await self._try(timers[middle:])
+                for half in (timers[:middle], timers[middle:]):
+                    await self._try(half, is_patient=is_patient and not locked_out)
+            elif locked_out:
+                logger().warning("timer waits for a lock", timer=timers[0].key)
+                await self._give_back({timers[0].key: _LOCKED_OUT_SECONDS})
             else:
-                logger().error("timer failed", timer=timers[0].key, attempts=timers[0].attempts, exc_info=True)
-                await self._give_back(timers, transient=False)
+                timer = timers[0]
+                logger().error("timer failed", timer=timer.key, attempts=timer.attempts, exc_info=True)
+                await self._give_back({timer.key: min(3600.0, 10.0 * max(0, timer.attempts - _SLOW_AFTER))})
 
-    async def _work(self, timers: Sequence[Timer]) -> None:
+    async def _work(self, timers: Sequence[Timer], *, is_patient: bool) -> None:
         handler = self._handlers[timers[0].kind]
         now = self._database.clock.now()
         async with self._database.transaction(Cause.timer(timers[0].key, now.date())) as tx:
+            if not is_patient:
+                await tx.execute(_IMPATIENT)
             if isinstance(handler, Together):
                 due = await handler.handle(tx, timers)
             else:
@@ -205,8 +220,8 @@ class Scheduler:
         for timer in timers:
             metrics.TIMER_LATENESS.labels(kind=timer.kind).observe(max(0.0, (now - timer.due_at).total_seconds()))
 
-    async def _give_back(self, timers: Sequence[Timer], *, transient: bool) -> None:
-        waits = [0.0 if transient else min(3600.0, 10.0 * max(0, timer.attempts - _SLOW_AFTER)) for timer in timers]
+    async def _give_back(self, waits: Mapping[str, float]) -> None:
+        """Let timers be claimed again, each after so many seconds."""
         async with self._database.transaction() as tx:
             # Back-off runs on real time through the lease, never on the business instant.
             await tx.execute(
@@ -216,9 +231,9 @@ class Scheduler:
                 WHERE timer_key = back.key AND owner = :owner AND state = 'claimed'
                 """,
                 {
-                    "keys": [timer.key for timer in timers],
+                    "keys": list(waits),
                     "owner": self._owner,
-                    "waits": [max(0.05, wait) for wait in waits],
+                    "waits": [max(0.05, wait) for wait in waits.values()],
                 },
             )
 

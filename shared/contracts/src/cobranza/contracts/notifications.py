@@ -201,6 +201,9 @@ class ContactRulesActivated(Payload):
     sha256: Sha256
     country: Annotated[Country | None, Field(description="Absent: house rules")] = None
     activated_on: date
+    forbidden_channels: Annotated[
+        tuple[ChannelCode, ...], Field(max_length=20, description="No notice leaves by them")
+    ] = ()
 
 
 class _SendingState(Payload):

@@ -1,6 +1,7 @@
 """Events of payments: what is owed and paid; and the permit, the one call between services."""
 
 from datetime import date
+from decimal import Decimal
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -245,6 +246,33 @@ class LateChargeWaived(_LateCharge):
     waived_on: date
 
 
+class RefusedCharge(Part):
+    """One debt on which nothing was charged."""
+
+    receivable_id: Annotated[ReceivableId | None, Field(description="Absent: the whole case")] = None
+    code: Slug
+    reason: Slug
+
+
+class LateChargeRefused(Payload):
+    """Nothing was charged of what a step asked for, and nothing will be."""
+
+    TYPE: ClassVar[str] = "cobranza.payments.late-charge-refused.v1"
+    AGGREGATE: ClassVar[str] = "late-charge-request"
+    AGGREGATE_ID: ClassVar[tuple[str, ...]] = ("case_id", "step", "run")
+
+    customer: Customer
+    case_id: CaseId
+    step: Slug
+    run: Ordinal
+    reason: Annotated[
+        Slug,
+        Field(description="Of the first debt. Open set; known: settled, nothing_due, cap_reached, charged_before"),
+    ]
+    debts: Annotated[tuple[RefusedCharge, ...], Field(max_length=1000)]
+    refused_on: date
+
+
 class CashWatermark(Payload):
     """Cash of the company is known through a day, in one feed or in all."""
 
@@ -371,6 +399,11 @@ class ChargeRulesActivated(Payload):
     country: Country | None = None
     effective_from: date
     activated_on: date
+    first_fee_day: Annotated[Ordinal | None, Field(description="First day past due of a fee; absent: no cap")] = None
+    most_fee_percent: Annotated[
+        Decimal | None,
+        Field(ge=0, le=100, max_digits=9, decimal_places=6, description="Of the debt, however small; absent: no cap"),
+    ] = None
 
 
 class PermitConditions(Part):

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     BRAKED = "braked"  # an unusual number of notices waits for release
     UNREACHABLE = "unreachable"  # calls were tried as often as allowed
     TASK_EXPIRED = "task_expired"  # the task was not done in its time
+    EXECUTION_REFUSED = "execution_refused"  # whoever executes it said no
 
     # Notifications could not, or must not, contact.
     NO_ADDRESS = "no_address"  # no usable contact point for the channel

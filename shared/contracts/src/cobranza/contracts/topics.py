@@ -114,6 +114,7 @@ CATALOGUE: tuple[Topic, ...] = (
             payments.CreditChanged,
             payments.WrittenOff,
             payments.LateChargeAssessed,
+            payments.LateChargeRefused,
             payments.LateChargeWaived,
             payments.CashWatermark,
             payments.ControlTotalChecked,

@@ -7,10 +7,10 @@ what they know by these functions alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, date
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -53,8 +53,7 @@ _NO_RECEIPTS: Final[Mapping[UUID, int]] = MappingProxyType({})
 _NO_LINES: Final[Mapping[UUID, str]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """The facts of an account, and what may come back to it.
 
     Args:
@@ -68,17 +67,17 @@ class Account:
     """
 
     facts: AccountFacts
-    settled: Mapping[UUID, Item] = field(default_factory=lambda: _NO_ITEMS)
-    replaced: Mapping[UUID, tuple[Item, ...]] = field(default_factory=lambda: _NO_REPLACED)
+    settled: Mapping[UUID, Item] = _NO_ITEMS
+    replaced: Mapping[UUID, tuple[Item, ...]] = _NO_REPLACED
     closed_tone: str | None = None
     closed_runs: tuple[Run, ...] = ()
-    receipts: Mapping[UUID, int] = field(default_factory=lambda: _NO_RECEIPTS)
-    product_lines: Mapping[UUID, str] = field(default_factory=lambda: _NO_LINES)
+    receipts: Mapping[UUID, int] = _NO_RECEIPTS
+    product_lines: Mapping[UUID, str] = _NO_LINES
     cancelled: frozenset[UUID] = frozenset()
 
     def with_facts(self, **changes: object) -> Account:
         """The account with some facts changed."""
-        return replace(self, facts=replace(self.facts, **changes))  # type: ignore[arg-type]
+        return self._replace(facts=self.facts._replace(**changes))  # type: ignore[arg-type]
 
     def item(self, receivable_id: UUID) -> Item | None:
         """An open receivable."""
@@ -131,6 +130,16 @@ def follow(account: Account, told: Payload, ladder: Ladder | None) -> Account:
             return answer_task(
                 account, ladder, step=told.step, run=told.run, disposition="confirmed", on=told.assessed_on
             )
+        case payments.LateChargeRefused():
+            return answer_task(
+                account,
+                ladder,
+                step=told.step,
+                run=told.run,
+                disposition="refused",
+                on=told.refused_on,
+                refusal=told.reason,
+            )
         case dunning.TaskCompleted(step=str(step), run=int(run)):
             # The day is the company's: a call late in the evening belongs to it.
             zone = UTC if ladder is None else ZoneInfo(ladder.policy.timezone)
@@ -141,7 +150,7 @@ def follow(account: Account, told: Payload, ladder: Ladder | None) -> Account:
 
 
 def _with_receipts(account: Account, receipts: Mapping[UUID, int]) -> Account:
-    return replace(account.with_facts(unidentified=frozenset(receipts.values())), receipts=receipts)
+    return account.with_facts(unidentified=frozenset(receipts.values()))._replace(receipts=receipts)
 
 
 def _agreement(account: Account, told: Payload) -> Account:
@@ -257,10 +266,9 @@ def _balance(account: Account, told: payments.ReceivableChanged) -> Account:
         account = account.with_facts(promises=promises)
     if known is not None and account.facts.stops:
         account = _credited(account, told.receivable_id, known.open - told.open_minor - paid)
-    return replace(
-        account.with_facts(
-            items=(*others, item) if told.open_minor else others, corrections=corrections, heard_tone=tone
-        ),
+    return account.with_facts(
+        items=(*others, item) if told.open_minor else others, corrections=corrections, heard_tone=tone
+    )._replace(
         settled=settled,
     )
 
@@ -339,7 +347,7 @@ def _invoice(account: Account, told: invoicing.InvoiceIssued | invoicing.Invoice
         return account
     line = told.product_line
     account = _of_invoice(account, told.invoice_id, lambda item: replace(item, product_line=line))
-    return replace(account, product_lines={**account.product_lines, told.invoice_id: line})
+    return account._replace(product_lines={**account.product_lines, told.invoice_id: line})
 
 
 def _of_invoice(account: Account, invoice_id: UUID, change: Callable[[Item], Item]) -> Account:
@@ -353,11 +361,10 @@ def _cancelled(account: Account, invoice_id: UUID, replaced_by: UUID | None, on:
     reason = "cancelled" if replaced_by is None else "replaced"
     corrections = tuple(Correction(reason, item.receivable_id, on) for item in gone if item.level)  # type: ignore[arg-type]
     replaced = account.replaced if replaced_by is None or not gone else {**account.replaced, replaced_by: gone}
-    return replace(
-        account.with_facts(
-            items=tuple(item for item in account.facts.items if item.invoice_id != invoice_id),
-            corrections=(*account.facts.corrections, *corrections),
-        ),
+    return account.with_facts(
+        items=tuple(item for item in account.facts.items if item.invoice_id != invoice_id),
+        corrections=(*account.facts.corrections, *corrections),
+    )._replace(
         replaced=replaced,
         cancelled=account.cancelled | {invoice_id},
     )
@@ -477,8 +484,8 @@ def answer_sent(
     account = _with_runs(
         account,
         [
-            replace(
-                r, state="undelivered" if waits else "sent", answered_on=on, receivable_ids=r.receivable_ids & granted
+            r._replace(
+                state="undelivered" if waits else "sent", answered_on=on, receivable_ids=r.receivable_ids & granted
             )
             for r in runs
         ],
@@ -490,7 +497,7 @@ def answer_sent(
             item = known[receivable_id]
             last = on if item.last_notice_on is None else max(on, item.last_notice_on)
             known[receivable_id] = replace(item, last_notice_on=last)
-    account = replace(account.with_facts(items=tuple(items.values())), settled=settled)
+    account = account.with_facts(items=tuple(items.values()))._replace(settled=settled)
     if not waits:
         account = _raised(account, ladder, runs, granted, on=on)
     tones = [r.tone for r in runs if r.tone is not None]
@@ -502,7 +509,7 @@ def answer_delivered(account: Account, ladder: Ladder | None, *, step: str, run:
     runs = _runs_of(account, step, run)
     waiting = [r for r in runs if r.state == "undelivered"]
     if waiting:
-        account = _with_runs(account, [replace(r, state="sent", answered_on=on) for r in waiting])
+        account = _with_runs(account, [r._replace(state="sent", answered_on=on) for r in waiting])
         account = _raised(account, ladder, waiting, frozenset().union(*(r.receivable_ids for r in waiting)), on=on)
     for r in runs:
         account = _each(account, r.receivable_ids, lambda item, step=r.step: _delivered(item, step, on))  # type: ignore[misc]
@@ -512,11 +519,24 @@ def answer_delivered(account: Account, ladder: Ladder | None, *, step: str, run:
 def answer_not_sent(account: Account, *, step: str, run: int, state: str, reason: str, on: date) -> Account:
     """A notice did not reach the debtor; its receivables may take the step again."""
     runs = _runs_of(account, step, run)
-    return _with_runs(account, [replace(r, state=state, reason=reason, answered_on=on) for r in runs])  # type: ignore[arg-type]
+    return _with_runs(account, [r._replace(state=state, reason=reason, answered_on=on) for r in runs])  # type: ignore[arg-type]
 
 
-def answer_task(account: Account, ladder: Ladder | None, *, step: str, run: int, disposition: str, on: date) -> Account:
-    """What a person, or an effect's executor, made of a step run."""
+def answer_task(
+    account: Account,
+    ladder: Ladder | None,
+    *,
+    step: str,
+    run: int,
+    disposition: str,
+    on: date,
+    refusal: str = Reason.EXECUTION_REFUSED,
+) -> Account:
+    """What a person, or an effect's executor, made of a step run.
+
+    Args:
+        refusal: why it was refused, when it was.
+    """
     runs = [r for r in _runs_of(account, step, run) if r.state in ("proposed", "requested")]
     if not runs:
         return account
@@ -524,7 +544,7 @@ def answer_task(account: Account, ladder: Ladder | None, *, step: str, run: int,
     if top.state == "proposed":
         match disposition:
             case "approved":
-                return _with_runs(account, [replace(r, state="approved", expires_on=None) for r in runs])
+                return _with_runs(account, [r._replace(state="approved", expires_on=None) for r in runs])
             case "expired":
                 return _skipped(account, ladder, runs, Reason.APPROVAL_EXPIRED, on)
             case _:
@@ -539,14 +559,12 @@ def answer_task(account: Account, ladder: Ladder | None, *, step: str, run: int,
         attempts = top.attempts + 1
         if attempts >= (task.attempts if task is not None else _DEFAULT_ATTEMPTS):
             return _skipped(account, ladder, runs, Reason.UNREACHABLE, on)
-        return _with_runs(account, [replace(r, attempts=attempts) for r in runs])
-    if disposition == "system_error":
-        return account
-    return _skipped(account, ladder, runs, Reason.TASK_EXPIRED, on)
+        return _with_runs(account, [r._replace(attempts=attempts) for r in runs])
+    return _skipped(account, ladder, runs, refusal if disposition == "refused" else Reason.TASK_EXPIRED, on)
 
 
 def _done(account: Account, ladder: Ladder | None, runs: Sequence[Run], on: date) -> Account:
-    account = _with_runs(account, [replace(r, state="sent", answered_on=on) for r in runs])
+    account = _with_runs(account, [r._replace(state="sent", answered_on=on) for r in runs])
     account = _raised(account, ladder, runs, frozenset().union(*(r.receivable_ids for r in runs)), on=on)
     if runs[0].kind == "call":
         account = _contacted(account, on, None)
@@ -575,10 +593,9 @@ def applied(account: Account, ladder: Ladder | None, decision: Decision, as_of: 
     for telling in decision.tellings:
         account = _told(account, telling)
     facts = judged(account.facts, decision.judgings, decision.plan_endings, as_of)
-    account = replace(account, facts=replace(facts, evaluated_on=as_of, promised_on=decision.next_check_on))
+    account = account._replace(facts=facts._replace(evaluated_on=as_of, promised_on=decision.next_check_on))
     if decision.case_state == "closed":
-        account = replace(
-            account.with_facts(heard_tone=None, runs=()),
+        account = account.with_facts(heard_tone=None, runs=())._replace(
             closed_tone=account.facts.heard_tone or account.closed_tone,
             closed_runs=account.facts.runs or account.closed_runs,
         )
@@ -590,6 +607,8 @@ def at_hand(account: Account) -> Account:
 
     Whoever stores runs does so before: one that has just ended may be neither.
     """
+    if not account.facts.runs:
+        return account
     last = dict(sorted((run.step, run.number) for run in account.facts.runs))
     return account.with_facts(
         runs=tuple(run for run in account.facts.runs if run.state in UNDER_WAY or last[run.step] == run.number)
@@ -599,8 +618,8 @@ def at_hand(account: Account) -> Account:
 def follow_closed(account: Account, told: Payload, ladder: Ladder | None) -> Account:
     """The account after the outcome of a run of the case before."""
     after = follow(account.with_facts(runs=account.closed_runs), told, ladder)
-    facts = replace(after.facts, runs=account.facts.runs, heard_tone=account.facts.heard_tone)
-    return replace(after, facts=facts, closed_runs=after.facts.runs)
+    facts = after.facts._replace(runs=account.facts.runs, heard_tone=account.facts.heard_tone)
+    return after._replace(facts=facts, closed_runs=after.facts.runs)
 
 
 def migrated(account: Account, old: Ladder, new: Ladder, mapping: Mapping[str, str]) -> Account:
@@ -616,7 +635,7 @@ def migrated(account: Account, old: Ladder, new: Ladder, mapping: Mapping[str, s
         return replace(item, level=level, passed=max(level, _place(item.passed, old, new, mapping)), history=history)
 
     items = tuple(moved(item) for item in account.facts.items)
-    return replace(account.with_facts(items=items), settled={key: moved(item) for key, item in account.settled.items()})
+    return account.with_facts(items=items)._replace(settled={key: moved(item) for key, item in account.settled.items()})
 
 
 def _place(position: int, old: Ladder, new: Ladder, mapping: Mapping[str, str]) -> int:
@@ -681,14 +700,14 @@ def _closed(account: Account, ladder: Ladder | None, closing: Closing, as_of: da
         rung = ladder.by_id.get(run.step) if ladder is not None else None
         days = 2 if rung is None else rung.due_business_days
         expires_on = as_of + days * DAY if ladder is None else ladder.calendar.add(as_of, days)
-        return _with_runs(account, [replace(run, has_risen=True, expires_on=expires_on)])
+        return _with_runs(account, [run._replace(has_risen=True, expires_on=expires_on)])
     if closing.reason == Reason.OUTCOME_UNKNOWN:
-        return _with_runs(account, [replace(run, state="failed", reason=str(closing.reason), answered_on=as_of)])
+        return _with_runs(account, [run._replace(state="failed", reason=str(closing.reason), answered_on=as_of)])
     return _skipped(account, ladder, [run], closing.reason, as_of)
 
 
-def _skipped(account: Account, ladder: Ladder | None, runs: Sequence[Run], reason: Reason, on: date) -> Account:
-    account = _with_runs(account, [replace(r, state="skipped", reason=str(reason), answered_on=on) for r in runs])
+def _skipped(account: Account, ladder: Ladder | None, runs: Sequence[Run], reason: str, on: date) -> Account:
+    account = _with_runs(account, [r._replace(state="skipped", reason=str(reason), answered_on=on) for r in runs])
     for r in runs:
         rung = ladder.by_id.get(r.step) if ladder is not None else None
         if rung is not None:
@@ -769,4 +788,4 @@ def _each(account: Account, receivable_ids: Iterable[UUID], change: Callable[[It
     concerned = frozenset(receivable_ids)
     items = tuple(change(item) if item.receivable_id in concerned else item for item in account.facts.items)
     settled = {key: change(item) if key in concerned else item for key, item in account.settled.items()}
-    return replace(account.with_facts(items=items), settled=settled)
+    return account.with_facts(items=items)._replace(settled=settled)

@@ -89,8 +89,7 @@ def judged(
         return facts
     verdicts = {judging.promise.promise_id: judging.verdict for judging in judgings}
     ended = {*verdicts, *(ending.plan_id for ending in endings)}
-    return replace(
-        facts,
+    return facts._replace(
         promises=tuple(
             replace(promise, verdict=verdicts[promise.promise_id], judged_on=as_of)
             if promise.promise_id in verdicts

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date
 from typing import Final
 from uuid import UUID
 
@@ -25,7 +25,6 @@ from cobranza.dunning.domain.decision import (
     Finding,
     Found,
     Gate,
-    GateValues,
     ItemDecision,
     Line,
     Minor,
@@ -34,8 +33,10 @@ from cobranza.dunning.domain.decision import (
     Undoing,
 )
 from cobranza.dunning.domain.facts import UNDER_WAY, AccountFacts, Item, Run, Stop
+from cobranza.dunning.domain.gates import CaseGates
 from cobranza.dunning.domain.ladder import DAY, Ladder, Rung
 from cobranza.dunning.domain.policy import HARDNESS, TONES, Step, Tone
+from cobranza.dunning.domain.timing import Timing
 
 #: A notice lists at most so many receivables, so that its event stays readable; those that move come first.
 MOST_LINES: Final = 400
@@ -118,8 +119,8 @@ class _Evaluation:
     """One call of `evaluate`."""
 
     __slots__ = (
-        "_as_of", "_asked", "_closings", "_dates", "_facts", "_gaps", "_gates", "_ladder", "_open_runs", "_plans",
-        "_policy", "_ready", "_resumes", "_subject", "_worked_on",
+        "_as_of", "_asked", "_closings", "_dates", "_facts", "_gates", "_ladder", "_open_runs", "_plans", "_policy",
+        "_ready", "_resumes", "_subject", "_timing",
     )  # fmt: skip
 
     def __init__(self, ladder: Ladder, facts: AccountFacts, as_of: date) -> None:
@@ -128,14 +129,12 @@ class _Evaluation:
         self._facts = facts
         self._as_of = as_of
         self._dates: list[date] = []
-        self._worked_on = ladder.following(as_of)
-        self._gaps: dict[timedelta, tuple[date, GateValues]] = {}
-        self._gates: list[Gate] = []
         self._asked: list[Asking] = []
         self._closings: list[Closing] = []
         # Plans by identity: they are many, they change, and nothing is asked of two of one receivable.
         self._ready: dict[int, list[Rung]] = {}
         self._resumes: dict[UUID, date] = {}
+        self._timing = Timing(ladder, facts, as_of, self._resumes)
         self._subject: Subject | None = None
         self._open_runs: list[Run] = []
         items: Sequence[Item] = facts.items
@@ -144,6 +143,10 @@ class _Evaluation:
         if len(items) > 1:
             items = sorted(items, key=_order)
         self._plans = [self._planned(item) for item in items]
+        self._gates = CaseGates(
+            ladder, facts, as_of, plans=self._plans, open_runs=self._open_runs, ready=self._ready, dates=self._dates,
+            asked=self._asked,
+        )  # fmt: skip
 
     def decide(self) -> Decision:
         facts = self._facts
@@ -155,7 +158,7 @@ class _Evaluation:
         moving = [plan for plan in self._plans if plan.step is not None]
         outcome: Outcome
         actions: tuple[Action, ...] = ()
-        waits = self._whole_case_waits()
+        waits = self._gates.whole_case_waits()
         reasons: tuple[Finding, ...]
         if waits is not None:
             outcome, reasons = "wait", (waits,)
@@ -180,7 +183,7 @@ class _Evaluation:
             outcome=outcome,
             reasons=reasons,
             items=tuple(self._plans),
-            gates=tuple(self._gates),
+            gates=tuple(self._gates.noted),
             next_check_on=min([on for on in self._dates if on > as_of], default=None),
             case_state=self._case_state(is_in_window=in_window),
             is_in_window=in_window,
@@ -382,7 +385,7 @@ class _Evaluation:
                 # It counts from a step that is still to be taken.
                 blocked.append((rung, Reason.REQUIRES_MISSING, None))
                 continue
-            on, why, gates = self._date(rung, plan)
+            on, why, gates = self._timing.day_of(rung, item)
             plan.looked_at.append((step.id, on, gates))
             if on is None:
                 if self._never_comes(rung, plan, skipped):
@@ -398,7 +401,7 @@ class _Evaluation:
                     blocked.append(ahead)
                     continue
                 break
-            if (rung.early and as_of > max(item.due_on, self._rolled_base(rung, plan))) or (
+            if (rung.early and as_of > max(item.due_on, self._timing.rolled_base(rung, item))) or (
                 catch_up.mode == "none"
                 and rung.is_contact
                 and rung.position != first_max
@@ -456,7 +459,7 @@ class _Evaluation:
         if run.state != "approved" or rung is None:
             self._wait_for(plan, run)
             return
-        on, why, gates = self._date(rung, plan, is_approved=True)
+        on, why, gates = self._timing.day_of(rung, plan.item, is_approved=True)
         plan.looked_at.append((rung.step.id, on, gates))
         if on is None or on > self._as_of:
             if on is not None:
@@ -505,7 +508,7 @@ class _Evaluation:
     def _missed_by_stop(self, ready: Sequence[Rung], plan: ItemDecision) -> bool:
         if not self._facts.stops:
             return False
-        dates = [self._base(rung, plan) for rung in ready]
+        dates = [self._timing.base(rung, plan.item) for rung in ready]
         return any(
             stop.covers(plan.receivable_id)
             and stop.until_on is not None
@@ -526,7 +529,7 @@ class _Evaluation:
             return False
         if rung.condition is not None and not self._holds(rung, plan):
             return False
-        on, why, gates = self._late(rung, plan, done.on + repeat.every_days * DAY, Reason.NOT_DUE, [])
+        on, why, gates = self._timing.delayed(rung, item, done.on + repeat.every_days * DAY, Reason.NOT_DUE, [])
         plan.looked_at.append((rung.step.id, on, gates))
         if on > self._as_of:
             self._dates.append(on)
@@ -539,150 +542,6 @@ class _Evaluation:
             plan.step = rung.step
             self._ready[id(plan)] = [rung]
         return True
-
-    def _base(self, rung: Rung, plan: ItemDecision) -> date:
-        """The day the step counts to, before anything moves it."""
-        item = plan.item
-        match rung.base:
-            case "due":
-                base = item.due_on
-            case "issue":
-                base = item.issued_on or item.due_on
-            case "previous":
-                base = max((done.on for done in item.history.values()), default=item.due_on)
-        if rung.business_days is not None:
-            return self._ladder.calendar.add(base, rung.business_days)
-        return base + rung.delta
-
-    def _date(
-        self, rung: Rung, plan: ItemDecision, *, is_approved: bool = False
-    ) -> tuple[date | None, Reason, tuple[GateValues, ...]]:
-        """The day from which a step may be taken, what decides it, and its gates (D2, D18)."""
-        as_of, item = self._as_of, plan.item
-        base = item.due_on + rung.delta if rung.counts_from_due else self._base(rung, plan)
-        raw, why = base, Reason.NOT_DUE
-        gates: list[GateValues] = [("date", base, as_of, as_of >= base)]
-        if rung.required is not None:
-            done = item.history.get(rung.required)
-            if done is None:
-                return None, Reason.REQUIRES_MISSING, (gates[0], rung.requires_gate)
-            if rung.must_be_delivered and done.delivered_on is None:
-                gates.append(("requires", rung.required, "issued", False))
-                return None, Reason.REQUIRES_MISSING, tuple(gates)
-            term = max(done.on, done.delivered_on or done.on) if rung.must_be_delivered else done.on
-            floor = term + rung.term
-            gates.append(("term", floor, as_of, as_of >= floor))
-            if floor > raw:
-                raw, why = floor, Reason.TERM_RUNNING
-        if rung.evidence:
-            missing = rung.evidence - self._evidence(rung, item)
-            if missing:
-                gates.append(("evidence", ", ".join(sorted(missing)), "-", False))
-                return None, Reason.REQUIRES_MISSING, tuple(gates)
-        if rung.needs_delivered_notice and all(done.delivered_on is None for done in item.history.values()):
-            gates.append(("delivered", "1", "0", False))
-            return None, Reason.REQUIRES_MISSING, tuple(gates)
-        return self._late(rung, plan, raw, why, gates, is_approved=is_approved)
-
-    def _late(
-        self,
-        rung: Rung,
-        plan: ItemDecision,
-        raw: date,
-        why: Reason,
-        gates: list[GateValues],
-        *,
-        is_approved: bool = False,
-    ) -> tuple[date, Reason, tuple[GateValues, ...]]:
-        """The day as everything that delays a step moves it."""
-        as_of, item = self._as_of, plan.item
-        if rung.waits_for_grace:
-            floor = item.due_on + self._ladder.grace
-            gates.append(("grace", floor, as_of, as_of >= floor))
-            if floor > raw:
-                raw, why = floor, Reason.IN_GRACE
-        if rung.is_contact and self._facts.last_contact_on is not None:
-            gap, gate = self._gap(rung, self._facts.last_contact_on)
-            gates.append(gate)
-            if gap > raw:
-                raw, why = gap, Reason.MIN_GAP
-        if item.reopened_on is not None:
-            floor = item.reopened_on + self._policy.reopen_grace_days * DAY
-            gates.append(("reopened", floor, as_of, as_of >= floor))
-            if floor > raw:
-                raw, why = floor, Reason.REOPENED_GRACE
-        if item.payments:
-            goodwill = self._goodwill(item)
-            if goodwill is not None:
-                gates.append(("goodwill", goodwill, as_of, as_of >= goodwill))
-                if goodwill > raw:
-                    raw, why = goodwill, Reason.GOODWILL
-        if self._resumes:
-            resumes_on = self._resumes.get(item.receivable_id)
-            if resumes_on is not None and resumes_on > raw:
-                raw, why = resumes_on, Reason.ON_HOLD
-        roll = rung.roll
-        if roll == "none":
-            on = raw
-        elif roll == "preceding" and raw < item.due_on:
-            on = self._ladder.preceding(raw)
-        else:
-            on = self._ladder.following(raw)
-        if on <= as_of < self._worked_on and roll != "none":
-            # Late, on a day that is not worked: the next worked day.
-            on = self._worked_on
-        if rung.suspends_service:
-            on = self._ladder.before_a_worked_day(on)
-            if on < as_of < (later := self._ladder.before_a_worked_day(as_of)):
-                on = later
-        if on != raw:
-            gates.append(("business_day", on, as_of, as_of >= on))
-            if raw <= as_of:
-                why = Reason.ROLLED
-        if rung.is_effect and on < as_of and not is_approved and self._nobody_looked():
-            # Catching up never reaches an effect: people see it a worked day before.
-            on, why = self._ladder.following(as_of + DAY), Reason.CATCH_UP
-            gates.append(("catch_up", on, as_of, False))
-        return on, why, tuple(gates)
-
-    def _gap(self, rung: Rung, last_contact_on: date) -> tuple[date, GateValues]:
-        """From when the last contact lets another be, which most steps and all items share."""
-        found = self._gaps.get(rung.min_gap)
-        if found is None:
-            on = last_contact_on + rung.min_gap
-            found = self._gaps[rung.min_gap] = on, ("min_gap", on, self._as_of, self._as_of >= on)
-        return found
-
-    def _nobody_looked(self) -> bool:
-        """Whether the account is new here, or the check that was promised was not made in time."""
-        facts = self._facts
-        return facts.evaluated_on is None or (facts.promised_on is not None and facts.promised_on < self._as_of)
-
-    def _evidence(self, rung: Rung, item: Item) -> frozenset[str]:
-        done = item.history.get(rung.required or "")
-        return self._facts.evidence | {"delivery_proof"} if done and done.delivered_on else self._facts.evidence
-
-    def _goodwill(self, item: Item) -> date | None:
-        """Until when a substantial payment lets the next step wait (D4)."""
-        rule = self._policy.goodwill
-        if rule is None:
-            return None
-        return max(
-            (
-                payment.on + rule.days * DAY
-                for payment in item.payments
-                if payment.paid * 100 >= payment.before * rule.percent
-            ),
-            default=None,
-        )
-
-    def _rolled_base(self, rung: Rung, plan: ItemDecision) -> date:
-        base = self._base(rung, plan)
-        if rung.roll == "none":
-            return base
-        if rung.roll == "preceding" and base < plan.item.due_on:
-            return self._ladder.preceding(base)
-        return self._ladder.following(base)
 
     def _is_worth(self, rung: Rung, plan: ItemDecision) -> bool:
         """Item materiality: an amount and a percent of what it was issued for."""
@@ -729,7 +588,7 @@ class _Evaluation:
     def _see_end(self, plan: ItemDecision) -> None:
         """All steps of an item are behind it: after the end's days a person decides."""
         item = plan.item
-        reached = self._base(self._ladder.rungs[-1], plan)
+        reached = self._timing.base(self._ladder.rungs[-1], item)
         if item.level:
             reached = max([reached, *(done.on for done in item.history.values())])
             if item.last_notice_on is not None:
@@ -744,21 +603,6 @@ class _Evaluation:
 
     # What the case does.
 
-    def _whole_case_waits(self) -> Finding | None:
-        """Why nothing at all is done, whatever the items would do."""
-        facts, as_of = self._facts, self._as_of
-        if facts.start_on is not None:
-            self._gates.append(Gate("start", facts.start_on, as_of, as_of >= facts.start_on))
-            if as_of < facts.start_on:
-                self._dates.append(facts.start_on)
-                return Finding(Reason.BEFORE_START, {"on": facts.start_on})
-        if self._open_runs:
-            run = next((run for run in self._open_runs if run.kind == "notice" and run.state == "requested"), None)
-            if run is not None:
-                self._gates.append(Gate("run", "0", f"{run.step}#{run.number}", ok=False))
-                return Finding(Reason.RUN_OPEN, {"step": run.step, "run": run.number, "until": run.expires_on})
-        return None
-
     def _act(self, moving: Sequence[ItemDecision]) -> tuple[tuple[Action, ...], list[Finding]]:
         """The actions of today, and why others are not taken."""
         groups: dict[int, list[ItemDecision]] = {}
@@ -772,7 +616,7 @@ class _Evaluation:
         actions: list[Action] = []
         refusals: list[Finding] = []
         for group in ([contacting] if contacting else []) + [groups[position] for position in sorted(groups)]:
-            refusal = self._refused(group)
+            refusal = self._gates.refused(group)
             if refusal is None:
                 actions += self._actions(group)
             else:
@@ -781,132 +625,9 @@ class _Evaluation:
                     plan.step, plan.skipped = None, ()
         return tuple(actions), refusals
 
-    def _refused(self, group: Sequence[ItemDecision]) -> Finding | None:
-        """Why a group that would move may not; None when it may."""
-        facts, as_of = self._facts, self._as_of
-        small = self._below_case(group)
-        if small is not None:
-            return small
-        rung = self._top(group)
-        if rung.step.kind == "task":
-            return None
-        if rung.is_contact:
-            running = next((run for run in self._open_runs if run.kind == "call" and run.state == "requested"), None)
-            if running is not None:
-                self._gates.append(Gate("run", "0", f"{running.step}#{running.number}", ok=False))
-                return Finding(
-                    Reason.RUN_OPEN, {"step": running.step, "run": running.number, "until": running.expires_on}
-                )
-            limit = self._beyond_limit()
-            if limit is not None:
-                return limit
-        cash_through = self._cash_through()
-        if cash_through is not None and facts.cash is not None:
-            known = facts.cash.known_through
-            is_fresh = known is not None and known >= cash_through
-            self._gates.append(Gate("cash", cash_through, known, is_fresh))
-            if not is_fresh:
-                self._dates.append(as_of + DAY)
-                return Finding(Reason.CASH_STALE, {"needed": cash_through, "found": known})
-        control = self._policy.cash.control_total
-        if control == "required" or (rung.is_effect and control == "effects"):
-            # None: the company sends no totals, and none was due; one that is due and did not come is told as missing.
-            holds = facts.control in (None, "matched")
-            self._gates.append(Gate("control_total", "matched", facts.control, holds))
-            if not holds:
-                return Finding(Reason.CONTROL_MISMATCH, {"needed": "matched", "found": facts.control})
-        if rung.is_effect:
-            return self._no_effect(rung, group)
-        if facts.brake is not None and rung.step.kind == "notice":
-            most, requested = facts.brake.limit, facts.brake.requested
-            self._dates.append(as_of + DAY)
-            self._gates.append(Gate("brake", most, requested, ok=False))
-            return Finding(Reason.BRAKED, {"needed": most, "found": requested})
-        refused = max((run for run in facts.runs if run.step == rung.step.id), key=lambda run: run.number, default=None)
-        if refused is not None and refused.answered_on is not None and refused.state in ("suppressed", "failed"):
-            # Another day is a reason to ask again; where the address refused for good, a gap is kept.
-            retry_on = refused.answered_on + (DAY if refused.state == "suppressed" else max(DAY, rung.min_gap))
-            if as_of < retry_on and refused.facts_hash == facts.digest():
-                self._dates.append(retry_on)
-                self._gates.append(Gate("retry", retry_on, as_of, ok=False))
-                return Finding(refused.reason or refused.state, {"step": rung.step.id, "on": retry_on})
-        return None
-
-    def _no_effect(self, rung: Rung, group: Sequence[ItemDecision]) -> Finding | None:
-        """What stops an effect alone: a receipt that may be its money, or a dispute with the bureau."""
-        values = {"step": rung.step.id}
-        if self._facts.unidentified and any(plan.item.open in self._facts.unidentified for plan in group):
-            self._gates.append(Gate("unidentified", "0", "1", ok=False))
-            return Finding(Reason.PAYER_UNKNOWN, values)
-        if rung.step.effect == "credit_bureau" and any(plan.claimable < plan.item.open for plan in group):
-            self._gates.append(Gate("undisputed", "0", "1", ok=False))
-            return Finding(Reason.DISPUTED, {**values, "invoice": group[0].number, "kind": "dispute"})
-        return None
-
-    def _beyond_limit(self) -> Finding | None:
-        limits = self._policy.limits
-        contacts = self._facts.contacts
-        if len(contacts) < limits.contacts:
-            return None
-        since = self._as_of - limits.window_days * DAY
-        recent = sorted(on for on in contacts if since < on <= self._as_of)
-        is_within = len(recent) < limits.contacts
-        self._gates.append(Gate("contact_limit", limits.contacts, len(recent), is_within))
-        if is_within:
-            return None
-        free_on = recent[len(recent) - limits.contacts] + limits.window_days * DAY
-        self._dates.append(free_on)
-        self._asked.append(Asking("contact_limit", "supervisor", 2, Reason.CONTACT_LIMIT, about=free_on.isoformat()))
-        return Finding(Reason.CONTACT_LIMIT, {"needed": limits.contacts, "found": len(recent), "on": free_on})
-
-    def _below_case(self, group: Sequence[ItemDecision]) -> Finding | None:
-        """Case materiality on the net amount, its percent of all that is open; falls back to lower steps."""
-        net, total = self._net(group), sum([plan.item.open for plan in self._plans])
-        refused: Finding | None = None
-        while True:
-            live = [plan for plan in group if plan.step is not None]
-            if not live:
-                return refused
-            rung = self._top(live)
-            is_enough = _is_enough(rung, net, total)
-            self._gates.append(Gate("materiality", rung.case_materiality, self._amount(net), is_enough))
-            if is_enough:
-                return None
-            refused = Finding(
-                Reason.BELOW_CASE,
-                {
-                    "needed": self._amount(rung.case_least),
-                    "percent": rung.case_percent,
-                    "found": self._amount(net),
-                },
-            )
-            for plan in live:
-                if plan.step is not rung.step:
-                    continue
-                lower = [
-                    known
-                    for known in self._ready[id(plan)]
-                    if known.position < rung.position and known.is_contact == rung.is_contact
-                    and _is_enough(known, net, total)
-                ]  # fmt: skip
-                plan.step = lower[-1].step if lower else None
-                plan.skipped = tuple(
-                    (step, why) for step, why in plan.skipped if lower and step.position < lower[-1].position
-                )
-                if plan.step is None and plan.state == "dunnable":
-                    plan.state = "suspended"
-
-    def _net(self, group: Sequence[ItemDecision]) -> int:
-        places = set(map(id, group))
-        claimed = sum([plan.claimable for plan in self._plans if plan.state == "dunnable" or id(plan) in places])
-        if self._facts.unapplied <= 0:
-            return claimed
-        covered = sum(plan.claimable for plan in self._plans if plan.state == "covered")
-        return claimed - max(0, self._facts.unapplied - covered)
-
     def _actions(self, group: Sequence[ItemDecision]) -> list[Action]:
         moving = [plan for plan in group if plan.step is not None]
-        rung = self._top(moving)
+        rung = self._gates.top(moving)
         step = rung.step
         if rung.is_contact:
             waiting = [plan for plan in moving if plan.step is not None and plan.step.kind != step.kind]
@@ -942,10 +663,10 @@ class _Evaluation:
                         if id(plan) in chosen
                     ]
                 ),
-                claimed=self._net(kept),
+                claimed=self._gates.net(kept),
                 expires_on=self._expires_on(rung, approval),
                 tone=None if step.tone is None else _not_softer(step.tone, self._facts.heard_tone),
-                cash_through=self._cash_through(),
+                cash_through=self._gates.cash_through(),
                 approval=None if approval is None else approval[0],
                 approved_run=None if approved is None else approved.number,
                 charges_interest=self._policy.interest is not None and self._policy.interest.charge_at == step.id,
@@ -979,15 +700,6 @@ class _Evaluation:
             if asked is None or step.position > asked[0]:
                 asked = (step.position, found)
         return None if asked is None else asked[1]
-
-    def _top(self, plans: Iterable[ItemDecision]) -> Rung:
-        return self._ladder.rungs[max([plan.step.position for plan in plans if plan.step is not None]) - 1]
-
-    def _cash_through(self) -> date | None:
-        """Through which day cash must be known: so many banking days back (D8)."""
-        if self._facts.cash is None:
-            return None
-        return self._ladder.calendar.add(self._as_of, -self._policy.cash.max_staleness_banking_days)
 
     def _part_covered(self) -> tuple[Finding, ...]:
         if self._facts.unapplied <= 0:
@@ -1109,10 +821,6 @@ def _skipped(
     passed = [(step, why) for step, why in skipped if step.position < chosen.position]
     caught_up = [(rung.step, Reason.CATCH_UP) for rung in ready if rung.position < chosen.position]
     return tuple(sorted(passed + caught_up, key=lambda entry: entry[0].position) if passed else caught_up)
-
-
-def _is_enough(rung: Rung, net: int, total: int) -> bool:
-    return net >= rung.case_least and (not rung.case_percent or net * 100 >= total * rung.case_percent)
 
 
 def _order(item: Item) -> tuple[date, UUID]:

@@ -9,6 +9,8 @@ DunningError
 ├── MigrationRefusedError    a migration leaves an issued step without a place
 ├── TimelineRefusedError     a timeline to simulate has faults
 ├── PreviewRefusedError      the days of a preview or back-test are over, not in order, or too many
+├── TrialsWaitingError       so many previews and back-tests wait already
+├── TrialNotEndedError       a back-test has no result yet
 ├── UnknownTaskError         no such task
 ├── TaskRefusedError         the task ended otherwise already
 ├── UnknownHoldError         no such hold
@@ -85,6 +87,20 @@ class PreviewRefusedError(DunningError):
     """The days of a preview or a back-test are over, not in order, or too many."""
 
     code = "preview_refused"
+
+
+class TrialsWaitingError(DunningError):
+    """So many previews and back-tests of the company wait already."""
+
+    code = "trials_waiting"
+    status = 429
+
+
+class TrialNotEndedError(DunningError):
+    """The back-test has no result, or none yet."""
+
+    code = "trial_not_ended"
+    status = 409
 
 
 class UnknownTaskError(DunningError):

@@ -191,6 +191,12 @@ _REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         ),
         "approval_refused": ("una persona lo rechazó", "a person refused it"),
         "approval_expired": ("nadie lo aprobó a tiempo", "nobody approved it in time"),
+        "execution_refused": ("quien lo ejecuta lo rechazó", "whoever executes it refused it"),
+        "nothing_due": ("no había nada más que cobrar", "there was nothing more to charge"),
+        "cap_reached": ("la ley no permite cobrar más, o todavía no", "the law allows no more, or not yet"),
+        "charged_before": ("ya se había cobrado", "it had been charged already"),
+        "rules_required": ("faltan las reglas de recargos", "the rules of late charges are missing"),
+        "rate_required": ("falta la tasa publicada", "the published rate is missing"),
         "task_expired": ("la tarea no se hizo a tiempo", "the task was not done in time"),
         "reopened_grace": (
             "la factura {invoice} se reabrió hace poco: el paso {step} espera al {on}",
@@ -424,6 +430,11 @@ def _found(text: str, style: Style) -> str:
             value = _ASKED.get(rest, (rest, rest))[style.language == "en"]
             parts.append(f"{asked[style.language == 'en']} {'—' if value == '-' else _value(value, style)}")
     return ", ".join(parts)
+
+
+def explain_reason(reason: Mapping[str, Any], style: Style) -> str:
+    """One reason as a sentence with its values."""
+    return _sentence(_reason(reason["code"], style, reason["values"]))
 
 
 def explain_all(

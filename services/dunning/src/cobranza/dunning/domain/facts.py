@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from cobranza.contracts.money import to_decimal
@@ -146,8 +146,7 @@ class Promise:
         return sum(self.amounts.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """The last execution of a step for the case, and how it stands.
 
     Args:
@@ -228,8 +227,7 @@ class Brake:
     requested: int
 
 
-@dataclass(frozen=True, slots=True)
-class AccountFacts:
+class AccountFacts(NamedTuple):
     """All that one evaluation reads: one debtor of one company in one currency.
 
     Args:

@@ -28,6 +28,10 @@ TONES: Final[tuple[Tone, ...]] = ("friendly", "neutral", "firm", "formal", "lega
 HARDNESS: Final[Mapping[str, int]] = MappingProxyType({tone: place for place, tone in enumerate(TONES)})
 #: Steps that the debtor notices as a contact: gap, limits and catch-up are about these.
 CONTACTS: Final = frozenset({"notice", "call"})
+#: Who tasks and approvals may be for.
+ROLES: Final = frozenset(
+    {"collector", "supervisor", "credit_manager", "finance", "operations", "policy_author", "admin", "auditor"}
+)
 #: Effects that nobody takes without a person's approval.
 NEED_APPROVAL: Final = frozenset({"suspend_service", "credit_bureau", "agency", "legal", "write_off"})
 #: Effects that cannot be taken back for the debtor: an earlier notice must have been delivered.

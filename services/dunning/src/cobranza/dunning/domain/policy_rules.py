@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Final
 
 from cobranza.dunning.domain.condition import AllOf, Condition, can_hold
@@ -18,7 +19,7 @@ from cobranza.dunning.domain.document import (
     digest,
     fault_at,
 )
-from cobranza.dunning.domain.policy import CONTACTS, HARDNESS, NEED_APPROVAL
+from cobranza.dunning.domain.policy import CONTACTS, HARDNESS, NEED_APPROVAL, ROLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +58,12 @@ class Caps:
     """What law and contact rules allow.
 
     Args:
-        most_fee: in minor units of the policy's currency.
+        most_fee_percent: of the debt, however small it is.
         first_fee_day: first day past due on which a fee may be booked.
         forbidden_channels: closed by a contact rule.
     """
 
-    most_fee: int | None = None
+    most_fee_percent: Decimal | None = None
     first_fee_day: int = 1
     forbidden_channels: frozenset[str] = frozenset()
 
@@ -72,7 +73,7 @@ class Known:
     """What a file is compared with; None: not known, not checked.
 
     Args:
-        templates: (template, channel, language, tone) in use.
+        templates: (template, channel, language, tone) in use; a language serves those of the same first part.
         lacking: required content that a (template, channel, language) lacks.
         issued_steps: steps that open cases have been taken to under the version they would leave.
         mapping: the new step of each old one, for a migration.
@@ -81,7 +82,7 @@ class Known:
     calendars: frozenset[str] | None = None
     contact_rules: frozenset[str] | None = None
     interest_rules: frozenset[str] | None = None
-    roles: frozenset[str] | None = None
+    roles: frozenset[str] | None = ROLES
     segments: frozenset[str] | None = None
     scripts: frozenset[str] | None = None
     templates: frozenset[tuple[str, str, str, str]] | None = None
@@ -96,10 +97,14 @@ NOTHING_KNOWN: Final = Known()
 
 
 def not_checked(known: Known) -> tuple[str, ...]:
-    """Codes for which there was nothing to compare with."""
-    unnamed = (known.calendars, known.contact_rules, known.interest_rules, known.roles, known.segments, known.scripts)
+    """Codes for which there was nothing to compare with; of P301 what it is about."""
     missing = {
-        "P301": any(names is None for names in unnamed),
+        "P301 calendar": known.calendars is None,
+        "P301 contact rule": known.contact_rules is None,
+        "P301 interest rule": known.interest_rules is None,
+        "P301 role": known.roles is None,
+        "P301 segment": known.segments is None,
+        "P301 script": known.scripts is None,
         "P302": known.templates is None,
         "P303": known.lacking is None,
         "P402": known.versions is None,
@@ -326,7 +331,14 @@ class Rules:
 
     def _of_names(self) -> Iterator[Fault]:
         known = self._known
-        yield from self._unknown(self._document.get("calendar"), "calendar", known.calendars, "calendar")
+        calendar = self._document.get("calendar")
+        if known.calendars is not None and isinstance(calendar, Scalar) and calendar.text not in known.calendars:
+            yield fault_at(
+                calendar.place,
+                "P301",
+                "calendar",
+                f"no calendar {calendar.text[:60]!r}; it begins with a country such as mx",
+            )
         rules = self._document.get("contact_rules")
         for node in rules.items if isinstance(rules, Items) else ():
             yield from self._unknown(node, "contact_rules", known.contact_rules, "contact rule")
@@ -372,9 +384,7 @@ class Rules:
             for channel in filter(None, channels):
                 for language in languages:
                     where = f"{channel} in {language}"
-                    if self._known.templates is not None and (
-                        (template, channel, language, tone) not in self._known.templates
-                    ):
+                    if not self._is_written(template, channel, language, tone):
                         yield fault_at(
                             entry.value_at("template"),
                             "P302",
@@ -388,6 +398,13 @@ class Rules:
                             f"{entry.path}.template",
                             f"template {template!r} for {where} lacks {content}",
                         )
+
+    def _is_written(self, template: str, channel: str, language: str, tone: str) -> bool:
+        known = self._known.templates
+        return known is None or any(
+            (template, channel, tone) == (other, by, spoken) and language.partition("-")[0] == tag.partition("-")[0]
+            for other, by, tag, spoken in known
+        )
 
     def _of_versions(self) -> Iterator[Fault]:
         policy, version, currency = (self._top.get(key) for key in ("policy", "version", "currency"))
@@ -433,8 +450,14 @@ class Rules:
         written = self._document.get("fees")
         for code, fee in fees.items():
             node = written.get(code) if isinstance(written, Table) else None
-            if caps.most_fee is not None and node is not None and fee.amount > caps.most_fee:
-                yield fault_at(node.place, "P501", f"fees.{code}.amount", "above what the law allows")
+            most = caps.most_fee_percent
+            if most is not None and isinstance(node, Table) and fee.percent > most:
+                yield fault_at(
+                    _place(node, "percent"),
+                    "P501",
+                    f"fees.{code}.percent",
+                    f"the law allows {most.normalize():f} % of the debt, got {fee.percent.normalize():f}",
+                )
         for entry in self._entries:
             if entry.values.get("effect") == "fee" and entry.values.get("offset", 0) < caps.first_fee_day:
                 yield fault_at(

@@ -23,10 +23,12 @@ from cobranza.dunning.domain.account import (
     follow,
     follow_closed,
 )
+from cobranza.dunning.domain.agreements import broken_in_a_year
 from cobranza.dunning.domain.case import evaluate
+from cobranza.dunning.domain.condition import Subject
 from cobranza.dunning.domain.decision import Action, Decision
 from cobranza.dunning.domain.errors import UnknownStepRunError
-from cobranza.dunning.domain.facts import AccountFacts, CashNeed, Item, Run
+from cobranza.dunning.domain.facts import UNDER_WAY, AccountFacts, CashNeed, Item, Run
 from cobranza.dunning.domain.ladder import DAY, Ladder
 
 #: What is taken to happen to everything that is asked for: nothing, or the best, at once.
@@ -39,6 +41,7 @@ _OUTCOMES: Final = (
     notifications.NoticeSuppressed,
     dunning.TaskCompleted,
     payments.LateChargeAssessed,
+    payments.LateChargeRefused,
 )
 #: One day comes to rest after so many evaluations, whatever the policy says.
 _MOST_A_DAY: Final = 60
@@ -130,6 +133,34 @@ def simulate(
     return evaluated
 
 
+def replay(
+    ladder: Ladder, account: Account, customer: str, facts: Sequence[DatedFact], *, first: date, last: date
+) -> list[Evaluated]:
+    """Every evaluation of an account whose facts become known on their days; only those that change something.
+
+    All that is asked for is taken to be delivered and approved the same day.
+
+    Args:
+        account: what is known before the first of the facts.
+        facts: as `simulate` takes them, of this customer alone.
+    """
+    run = _Run(ladder, "delivered_and_approved_same_day", states_cash=False)
+    run.know(customer, account)
+    by_day: dict[date, list[Payload]] = {}
+    for fact in sorted(facts, key=lambda fact: fact.on):
+        by_day.setdefault(max(fact.on, first), []).append(fact.told)
+    told_on = sorted(on for on in by_day if on <= last)
+    evaluated: list[Evaluated] = []
+    day: date | None = first
+    while day is not None and day <= last:
+        evaluated += [entry for entry in run.day(day, by_day.get(day, ())) if not entry.repeats]
+        while told_on and told_on[0] <= day:
+            told_on.pop(0)
+        # Nothing can change between the days on which something is told and the next check.
+        day = min((on for on in (*told_on[:1], run.next_check_of(customer)) if on is not None), default=None)
+    return evaluated
+
+
 def play(ladder: Ladder, account: Account, customer: str, *, first: date, last: date) -> list[Evaluated]:
     """Every evaluation of an account from the first to the last day, inclusive, when nothing else becomes known.
 
@@ -175,6 +206,10 @@ class _Run:
     def know(self, customer: str, account: Account) -> None:
         """Start from what is known of an account."""
         self._accounts[customer] = account
+
+    def next_check_of(self, customer: str) -> date | None:
+        """The day on which an account is evaluated again if nothing becomes known."""
+        return self._last[customer].next_check_on
 
     def grown(self, customer: str, issued: Sequence[Item], day: date) -> list[Evaluated]:
         """A day on which nothing becomes known but what was issued."""
@@ -244,8 +279,9 @@ class _Run:
         evaluated: list[Evaluated] = []
         for _ in range(_MOST_A_DAY):
             account = self._accounts[customer]
-            decision = evaluate(self._ladder, account.facts, day)
-            account = applied(account, self._ladder, decision, day)
+            ladder = self._ladder_for(account, day)
+            decision = evaluate(ladder, account.facts, day)
+            account = applied(account, ladder, decision, day)
             if self._assume == "delivered_and_approved_same_day":
                 for action in decision.actions:
                     account = self._answered(account, action, day)
@@ -257,6 +293,22 @@ class _Run:
                 # As in production: what was decided is looked at again when it is answered, or on its date.
                 break
         return evaluated
+
+    def _ladder_for(self, account: Account, day: date) -> Ladder | None:
+        """The policy, unless it is for others: a case to which nothing was issued yet asks anew whether it applies."""
+        facts = account.facts
+        if any(item.level for item in facts.items) or any(run.state in UNDER_WAY for run in facts.runs):
+            return self._ladder
+        debtor = facts.debtor
+        subject = Subject(
+            segment=debtor.segment,
+            country=debtor.country,
+            language=debtor.language,
+            protected_party=debtor.protected_party,
+            broken_promises=debtor.broken_promises + broken_in_a_year(facts.promises, day),
+            reachable=debtor.reachable,
+        )
+        return self._ladder if self._ladder.policy.applies_to.holds(subject) else None
 
     def _answered(self, account: Account, action: Action, day: date) -> Account:
         """The outside world does the best, the same day."""

@@ -88,7 +88,7 @@ class Application:
             for closing in decision.closings:
                 await self._close(closing, case, decision_id)
             await self._tell(decision, case)
-        self._answer_runs(changes)
+        await self._answer_runs(decision, changes, case, decision_id)
         self._change_items(changes)
         self._change_agreed(changes)
         await self._judge(decision)
@@ -294,32 +294,25 @@ class Application:
         run = next(run for run in opened if run.step == action.step.id and run.state != "skipped")
         step = action.step
         if action.approval is not None:
-            await self._ask_for(action, run, case, kind="approval", role=action.approval.role)
+            await self._ask_for(run, case, kind="approval", role=action.approval.role, due_on=action.expires_on)
             return
         match step.kind:
             case "notice":
                 self._request(action, run, case, decision_id)
             case "call" | "task":
-                task = step.task
-                await self._ask_for(
-                    action,
-                    run,
-                    case,
-                    kind=task.kind if task is not None else step.kind,
-                    role=task.role if task is not None else "collector",
-                )
+                await self._ask_for(run, case, kind=_task_kind(step), role=_task_role(step), due_on=action.expires_on)
             case "effect":
                 # Fee and interest ask nobody: payments books them and answers by event.
                 if step.effect not in ("fee", "interest"):
                     role = step.task.role if step.task is not None else "operations"
-                    await self._ask_for(action, run, case, kind=str(step.effect), role=role)
+                    await self._ask_for(run, case, kind=str(step.effect), role=role, due_on=action.expires_on)
 
-    async def _ask_for(self, action: Action, run: Run, case: StoredCase, *, kind: str, role: str) -> None:
+    async def _ask_for(self, run: Run, case: StoredCase, *, kind: str, role: str, due_on: date) -> None:
         await self._ask(
-            about=f"{kind}|{case.case_id}|{run.step}|{run.number}",
+            about=_about(kind, case, run, run.attempts),
             kind=kind,
             role=role,
-            due_on=action.expires_on,
+            due_on=due_on,
             customer=self.account.customer,
             case_id=CaseId(case.case_id),
             receivable_ids=sorted(run.receivable_ids)[:MOST_TOLD],
@@ -406,8 +399,12 @@ class Application:
 
     async def _cancel_tasks(self, step: Step, run: Run, case: StoredCase) -> None:
         """Nobody does any more what a run asked for that is over."""
-        kinds = ["approval", step.kind, *filter(None, (step.effect, step.task.kind if step.task is not None else None))]
-        about = [f"{kind}|{case.case_id}|{run.step}|{run.number}" for kind in kinds]
+        kinds = {"approval", _task_kind(step), *filter(None, (step.effect,))}
+        about = [_about(kind, case, run, attempt) for kind in kinds for attempt in range(run.attempts + 1)]
+        await self._cancel(about)
+
+    async def _cancel(self, about: Sequence[str]) -> None:
+        """End tasks whose cause is gone."""
         for row in await repository.cancel_tasks(self.tx, company=self.account.company, about=about):
             told = {**row.state, "disposition": "cancelled", "by": "dunning", "completed_at": self.tx.now}
             self.tx.publish(dunning.TaskCompleted.model_validate(told), sequence=2)
@@ -438,8 +435,11 @@ class Application:
                 run=undoing.effect.run,
             )
 
-    def _answer_runs(self, changes: Changes) -> None:
-        """Rows of the runs that changed since they were read; new ones are written as they begin."""
+    async def _answer_runs(
+        self, decision: Decision, changes: Changes, case: StoredCase | None, decision_id: UUID
+    ) -> None:
+        """Rows of the runs that changed since they were read, each told; new ones are written as they begin."""
+        closing = {(closing.run.step, closing.run.number) for closing in decision.closings}
         account = self.account
         own = account.case.case_id if account.case is not None else None
         current = {case_id: list(runs) for case_id, runs in account.runs.items()}
@@ -465,6 +465,28 @@ class Application:
                         "attempts": run.attempts,
                     }
                 )
+                if case is not None and case_id == case.case_id and (run.step, run.number) not in closing:
+                    await self._answered(case, known, run, decision_id)
+
+    async def _answered(self, case: StoredCase, known: Run, run: Run, decision_id: UUID) -> None:
+        """What a person or an executor made of a run: a step passed over is told, a call is tried again."""
+        rung = None if self.loaded is None else self.loaded.ladder.by_id.get(run.step)
+        if rung is None:
+            return
+        if run.state == "skipped":
+            self._tell_skipped(
+                case,
+                rung.step,
+                run,
+                sorted(run.receivable_ids),
+                decision_id,
+                reason=str(run.reason),
+                sequence=2 if known.state == "requested" else 1,
+            )
+        elif run.attempts > known.attempts and run.expires_on is not None:
+            await self._ask_for(
+                run, case, kind=_task_kind(rung.step), role=_task_role(rung.step), due_on=run.expires_on
+            )
 
     def _change_items(self, changes: Changes) -> None:
         """Rows of the receivables whose past changed."""
@@ -542,6 +564,9 @@ class Application:
                 )
         if case is None:
             return
+        credit = self.account.unapplied
+        if credit and (credit != self.now.facts.unapplied or decision.case_state == "closed"):
+            await self._cancel([f"match_cash|{case.case_id}|{credit}"])
         for asking in decision.askings:
             if asking.kind == "no_policy":
                 continue
@@ -680,6 +705,20 @@ def _outcome_of(cause: str | None) -> str:
             return "written_off"
         case _:
             return "paid"
+
+
+def _task_kind(step: Step) -> str:
+    return step.task.kind if step.task is not None else step.kind
+
+
+def _task_role(step: Step) -> str:
+    return step.task.role if step.task is not None else "collector"
+
+
+def _about(kind: str, case: StoredCase, run: Run, attempt: int) -> str:
+    """What a task of a run is about; each attempt of a call is a task of its own."""
+    about = f"{kind}|{case.case_id}|{run.step}|{run.number}"
+    return f"{about}|{attempt}" if attempt else about
 
 
 def _verdict(judging: Judging, currency: str, on: date) -> tuple[type[Payload], dict[str, object]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from types import MappingProxyType
 from typing import Final, cast
@@ -13,7 +13,7 @@ from cobranza.chassis import timers
 from cobranza.chassis.calendars import company_calendar, country_calendar
 from cobranza.chassis.clock import evaluation_date, evaluation_instant
 from cobranza.chassis.companies import Companies, CompanyProfile
-from cobranza.chassis.database import Database, Transaction
+from cobranza.chassis.database import ChangedMeanwhileError, Database, Transaction
 from cobranza.chassis.logs import logger
 from cobranza.chassis.outbox import Cause
 from cobranza.contracts import dunning, invoicing, notifications, payments
@@ -44,6 +44,7 @@ _OUTCOMES: Final = (
     notifications.NoticeSuppressed,
     dunning.TaskCompleted,
     payments.LateChargeAssessed,
+    payments.LateChargeRefused,
 )
 
 
@@ -155,11 +156,10 @@ class Desk:
                 receipts=receipts.get((account.company, account.currency), {}),
             )
             if lines:
-                known = replace(known, product_lines=lines)
+                known = known._replace(product_lines=lines)
             if replaced:
-                known = replace(
-                    known,
-                    replaced={new: tuple(_item(i, loaded) for i in old if i.open) for new, old in replaced.items()},
+                known = known._replace(
+                    replaced={new: tuple(_item(i, loaded) for i in old if i.open) for new, old in replaced.items()}
                 )
             now = known
             for payload in told.get(account.account_id, ()):
@@ -206,14 +206,20 @@ class Desk:
         return days
 
     async def _count_notices(self, tx: Transaction, days: Mapping[str, brake.NoticeDay]) -> None:
-        """Last of all, since other workers wait for the row."""
+        """Last of all, since other workers wait for the row.
+
+        Raises:
+            ChangedMeanwhileError: others have counted since the day was read, and together it is more than may leave.
+        """
         for company, day in sorted(days.items()):
             trips = day.trips and not day.is_braked
             if not day.more and not trips:
                 continue
-            await repository.count_notices(
+            counted, is_released = await repository.count_notices(
                 tx, company=company, on=self.as_of(tx, self.profile(company)), more=day.more, trips=trips
             )
+            if day.more and counted > day.limit and not is_released:
+                raise ChangedMeanwhileError(f"{company} requests {counted} notices of {day.limit}")
             if trips:
                 logger().error(
                     "more notices than usual: the rest waits until a person releases it",
@@ -357,10 +363,10 @@ def _follow(stored: StoredAccount, account: Account, told: Payload, ladder: Ladd
     case_id = getattr(told, "case_id", None)
     if not isinstance(told, _OUTCOMES) or case_id is None or (stored.case and stored.case.case_id == case_id):
         return follow(account, told, ladder)
-    closed = replace(account, closed_runs=tuple(stored.runs.get(case_id, ())))
+    closed = account._replace(closed_runs=tuple(stored.runs.get(case_id, ())))
     after = follow_closed(closed, told, ladder)
     stored.runs[case_id] = list(after.closed_runs)
-    return replace(after, closed_runs=account.closed_runs)
+    return after._replace(closed_runs=account.closed_runs)
 
 
 def _named(payloads: Sequence[Payload]) -> set[UUID]:

@@ -25,19 +25,23 @@ _OUTCOMES: Final = (
     notifications.NoticeSuppressed,
 )
 
+#: What policies are compared with.
+_ANNOUNCED: Final = (notifications.TemplateActivated, notifications.ContactRulesActivated)
+
 
 async def follow_payments(desk: Desk, tx: Transaction, events: Sequence[Event]) -> None:
     """Balances, credit, cash watermarks and control totals."""
     of_key: dict[repository.AccountKey, list[tuple[Payload, Event]]] = {}
     triggers: dict[UUID, Trigger] = {}
-    charges: list[tuple[payments.LateChargeAssessed, Event]] = []
+    charges: list[tuple[payments.LateChargeAssessed | payments.LateChargeRefused, Event]] = []
     unknown: list[payments.PaymentReceived] = []
     found: dict[tuple[str, UUID], Event] = {}
     settled: dict[tuple[str, str], Event] = {}
+    await repository.save_announced(tx, [e.data for e in events if isinstance(e.data, payments.ChargeRulesActivated)])
     for event in events:
         desk.profile(event.company)
         match event.data:
-            case payments.LateChargeAssessed() as told:
+            case payments.LateChargeAssessed() | payments.LateChargeRefused() as told:
                 charges.append((told, event))
             case payments.PaymentReceived(customer=None) as told:
                 unknown.append(told)
@@ -73,7 +77,7 @@ async def follow_payments(desk: Desk, tx: Transaction, events: Sequence[Event]) 
     told_of = {accounts[key]: [payload for payload, _ in told] for key, told in of_key.items()}
     of_case = await repository.accounts_by_case(tx, {charge.case_id for charge, _ in charges}) if charges else {}
     for charge, event in charges:
-        # A charge of a case that is not dunning's confirms nothing here.
+        # A charge of a case that is not dunning's answers nothing here.
         if charge.case_id in of_case:
             triggers[of_case[charge.case_id]] = Trigger.of(event)
             told_of.setdefault(of_case[charge.case_id], []).append(charge)
@@ -174,9 +178,10 @@ async def follow_customers(desk: Desk, tx: Transaction, events: Sequence[Event])
 
 
 async def follow_notices(desk: Desk, tx: Transaction, events: Sequence[Event]) -> None:
-    """What became of notices: levels rise when they are sent, or delivered."""
+    """What became of notices: levels rise when they are sent, or delivered; and what notices may be made of."""
     triggers: dict[UUID, Trigger] = {}
     told_of: dict[UUID, list[Payload]] = {}
+    await repository.save_announced(tx, [event.data for event in events if isinstance(event.data, _ANNOUNCED)])
     accounts = await repository.accounts_by_case(tx, _cases_of(events))
     await repository.lock(tx, accounts.values())
     for event in events:

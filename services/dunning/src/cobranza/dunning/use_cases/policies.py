@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Final, cast
 
 from cobranza.chassis import timers
 from cobranza.chassis.calendars import country_calendar
 from cobranza.chassis.database import Transaction
-from cobranza.contracts import dunning
+from cobranza.contracts import dunning, notifications, payments
 from cobranza.contracts.reasons import Reason
 from cobranza.dunning import gateways, repository
 from cobranza.dunning.domain.document import (
@@ -28,7 +30,7 @@ from cobranza.dunning.domain.document import (
 from cobranza.dunning.domain.errors import PolicyConflictError, PolicyRefusedError, UnknownPolicyError
 from cobranza.dunning.domain.policy import Policy
 from cobranza.dunning.domain.policy_file import Report, check
-from cobranza.dunning.domain.policy_rules import NOTHING_KNOWN, Known, LoadedVersion, not_checked
+from cobranza.dunning.domain.policy_rules import NOTHING_KNOWN, Caps, Known, LoadedVersion, not_checked
 from cobranza.dunning.use_cases.evaluation import Desk, timer_row
 
 #: What a preset is tried with.
@@ -49,6 +51,7 @@ def check_source(source: str, known: Known = NOTHING_KNOWN) -> tuple[Table, Repo
         known: what it is compared with.
     """
     document, faults = gateways.parse(source)
+    known = _with_calendar(known, document)
     report = check(document, known) if document.entries else Report(None, (), not_checked(known))
     if faults:
         report = Report(None, tuple(sorted({*faults, *report.faults})), report.not_checked)
@@ -69,6 +72,26 @@ def for_trial(document: Table) -> Policy | None:
     return check(filled(document, TRIAL) if is_preset(document) else document).policy
 
 
+def for_company(desk: Desk, source: str, *, company: str) -> Policy:
+    """The policy of a file, to be tried in a company; what it leaves out is filled in as loading does.
+
+    Of a preset it is the one in the company's first currency. It may differ from the loaded version of its number.
+
+    Raises:
+        PolicyRefusedError: the file has faults, or is another company's.
+    """
+    document, report = check_source(source)
+    if not report.errors:
+        document = next(iter(_completed(desk, document, company)))
+        report = check(document)
+    if report.errors or report.policy is None:
+        raise _refusal(report)
+    if report.policy.company != company:
+        raise PolicyRefusedError(f"the file is for {report.policy.company}, and it is tried in {company}")
+    require_calendar(report.policy.calendar)
+    return report.policy
+
+
 async def load_policy(desk: Desk, tx: Transaction, document: Table, *, company: str | None) -> list[tuple[Policy, str]]:
     """Store a policy file as a draft, completed from the company where it leaves the company out.
 
@@ -87,11 +110,10 @@ async def load_policy(desk: Desk, tx: Transaction, document: Table, *, company: 
         if policy is not None:
             desk.profile(policy.company)
             await repository.lock_policy(tx, company=policy.company, policy=policy.policy)
-        known = Known(versions=await _versions(tx, policy.company)) if policy is not None else NOTHING_KNOWN
-        report = check(completed, known)
+        known = await known_to(desk, tx, policy.company) if policy is not None else NOTHING_KNOWN
+        report = check(completed, _with_calendar(known, completed))
         if report.errors or policy is None:
             raise _refusal(report)
-        require_calendar(policy.calendar)
         sha256 = digest(completed)
         if any((row.policy, row.version) == (policy.policy, policy.version) for row in known.versions or ()):
             loaded.append((policy, "known"))
@@ -115,9 +137,45 @@ async def load_policy(desk: Desk, tx: Transaction, document: Table, *, company: 
     return loaded
 
 
-async def known_to(tx: Transaction, company: str) -> Known:
-    """What a file of the company is compared with: the versions that are loaded."""
-    return Known(versions=await _versions(tx, company))
+async def known_to(desk: Desk, tx: Transaction, company: str) -> Known:
+    """What a file of the company is compared with: the versions that are loaded, and what other services announced.
+
+    Of what nobody has announced anything yet it is not known what there is.
+    """
+    announced = await repository.announced(tx, company)
+    templates = [told for told in announced if isinstance(told, notifications.TemplateActivated)]
+    contact_rules = [told for told in announced if isinstance(told, notifications.ContactRulesActivated)]
+    charge_rules = [told for told in announced if isinstance(told, payments.ChargeRulesActivated)]
+    profile = desk.companies.get(company)
+    caps = [told.most_fee_percent for told in charge_rules if told.most_fee_percent is not None]
+    return Known(
+        contact_rules=frozenset(told.rules for told in contact_rules) or None,
+        interest_rules=frozenset(told.rules for told in charge_rules) or None,
+        segments=frozenset(profile.segments) or None if profile is not None else None,
+        templates=frozenset((told.template, told.channel, told.language, told.tone) for told in templates) or None,
+        # What lacks required content is never put into use.
+        lacking=MappingProxyType({}) if templates else None,
+        versions=await _versions(tx, company),
+        caps=Caps(
+            most_fee_percent=min(caps, default=None),
+            first_fee_day=max((told.first_fee_day or 1 for told in charge_rules), default=1),
+            forbidden_channels=frozenset(channel for told in contact_rules for channel in told.forbidden_channels),
+        )
+        if charge_rules or contact_rules
+        else None,
+    )
+
+
+def _with_calendar(known: Known, document: Table) -> Known:
+    """What is known, with the document's own calendar when there is one: they are too many to be listed."""
+    named = document.get("calendar")
+    if not isinstance(named, Scalar):
+        return known
+    try:
+        country_calendar(named.text[:2].upper())
+    except NotImplementedError:
+        return replace(known, calendars=frozenset())
+    return replace(known, calendars=frozenset({named.text}))
 
 
 async def _versions(tx: Transaction, company: str) -> list[LoadedVersion]:
@@ -183,6 +241,7 @@ async def activate_policy(
 
     Raises:
         UnknownPolicyError: there is no such version.
+        PolicyRefusedError: what it names is no more, or its priority was taken meanwhile.
     """
     profile = desk.profile(company)
     rows = await repository.lock_policy(tx, company=company, policy=policy)
@@ -192,9 +251,12 @@ async def activate_policy(
     row = chosen[-1]
     if row.state == "active":
         return None
-    document = from_plain(cast("Document", row.document))
-    typed = check(cast("Table", document)).policy
-    assert typed is not None
+    document = cast("Table", from_plain(cast("Document", row.document)))
+    # What is known may have changed since the file was loaded.
+    report = check(document, _with_calendar(await known_to(desk, tx, company), document))
+    typed = report.policy
+    if typed is None:
+        raise _refusal(report)
     await repository.activate_policy(tx, company=company, policy=policy, version=row.version)
     activated = dunning.PolicyActivated.model_validate(
         {

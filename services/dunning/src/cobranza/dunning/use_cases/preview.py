@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 from uuid import UUID
 
 from cobranza.chassis.calendars import country_calendar
+from cobranza.chassis.companies import CompanyProfile
 from cobranza.chassis.database import Database, Transaction
 from cobranza.chassis.outbox import Cause
 from cobranza.dunning import repository
+from cobranza.dunning.domain.account import Account
 from cobranza.dunning.domain.case import evaluate
+from cobranza.dunning.domain.comparison import BackTest
 from cobranza.dunning.domain.errors import PreviewRefusedError
-from cobranza.dunning.domain.facts import Verdict
+from cobranza.dunning.domain.facts import AccountFacts, Verdict
 from cobranza.dunning.domain.ladder import Ladder
-from cobranza.dunning.domain.policy import CONTACTS, Policy
-from cobranza.dunning.domain.simulation import Evaluated, play
+from cobranza.dunning.domain.policy import Policy
+from cobranza.dunning.domain.simulation import Evaluated, play, replay
 from cobranza.dunning.repository import StoredAccount
 from cobranza.dunning.use_cases.application import LoadedPolicy
 from cobranza.dunning.use_cases.evaluation import Desk, account_of, subject_of
 from cobranza.dunning.use_cases.policies import require_calendar
+from cobranza.dunning.use_cases.recorded import recorded_facts
 
 #: Days that are played.
 MOST_DAYS: Final = 400
 _AT_ONCE: Final = 500
-_SAMPLES: Final = 20
 COLUMNS: Final = ("customer", "policy", "step", "kind", "state", "by", "invoices", "claimed", "reasons")
 #: A policy that is tried: a stored version by name and number, or one that is in no table.
 Tried = tuple[str, int] | Policy
+
+
+class _IdsOf(Protocol):
+    async def __call__(self, tx: Transaction, *, company: str, after: UUID | None, most: int) -> list[UUID]: ...
+
 
 PREVIEW_ASSUMES: Final = (
     "nothing else becomes known: no payment, promise, dispute or hold",
@@ -39,8 +46,8 @@ PREVIEW_ASSUMES: Final = (
 )
 BACK_TEST_ASSUMES: Final = (
     "both versions start with no step taken and no contact, so what was really sent is not counted",
-    "what is open today was open in full since it was issued: the day of each payment is not kept here",
-    "what is settled today, and holds and disputes that ended, are left out: they are not kept here",
+    "a receivable counts from the day it was issued, money from its value date, what was agreed from its own day",
+    "customers are as they are today, late charges that were booked stay, unapplied money covers nothing",
     "all that is asked for is delivered and approved the same day; cash, control totals and the storm brake hold nothing up",
 )
 
@@ -105,7 +112,7 @@ async def preview(
             raise PreviewRefusedError(f"expected a day from {today} on and within {MOST_DAYS} days, got {on}")
         known = await _Known.read(desk, tx, company)
         chosen = await _loaded(desk, tx, company, tried)
-        async for accounts in _accounts(tx, company, after, told):
+        async for accounts in _accounts(tx, repository.owing_accounts, company, after, told):
             if chosen is None:
                 loaded = await desk.policies_of(tx, accounts, today)
             else:
@@ -160,50 +167,6 @@ class _Known:
         return [entry for entry in played if entry.on == on]
 
 
-@dataclass(slots=True)
-class Tally:
-    """What one policy would have done."""
-
-    notices: int = 0
-    contacts: Counter[str] = field(default_factory=Counter)
-    effects: Counter[str] = field(default_factory=Counter)
-    by_day: Counter[str] = field(default_factory=Counter)
-    by_segment: Counter[str] = field(default_factory=Counter)
-
-    def as_values(self, debtors: int) -> dict[str, Any]:
-        """The totals as a program reads them; contacts are counted per debtor of the portfolio."""
-        return {
-            "notices": self.notices,
-            "contacts_mean": round(self.contacts.total() / debtors, 3) if debtors else 0,
-            "contacts_max": max(self.contacts.values(), default=0),
-            "effects": dict(sorted(self.effects.items())),
-            "actions_by_day": dict(sorted(self.by_day.items())),
-            "actions_by_segment": dict(sorted(self.by_segment.items())),
-        }
-
-
-@dataclass(slots=True)
-class BackTest:
-    """Two policies over the same accounts."""
-
-    debtors: int = 0
-    differing: int = 0
-    one: Tally = field(default_factory=Tally)
-    other: Tally = field(default_factory=Tally)
-    samples: list[dict[str, Any]] = field(default_factory=list)
-
-    def as_values(self) -> dict[str, Any]:
-        """The comparison as a program reads it."""
-        return {
-            "debtors": self.debtors,
-            "differing": self.differing,
-            "policy": self.one.as_values(self.debtors),
-            "against": self.other.as_values(self.debtors),
-            "samples": self.samples,
-            "assumes": list(BACK_TEST_ASSUMES),
-        }
-
-
 async def back_test(
     desk: Desk,
     database: Database,
@@ -215,7 +178,7 @@ async def back_test(
     against: Tried,
     told: Callable[[int], None] = lambda _: None,
 ) -> BackTest:
-    """Play two policies over the accounts that owe something, day by day; nothing is sent and nothing is written.
+    """Play two policies over what is recorded of all accounts; nothing is sent and nothing is written.
 
     Raises:
         PreviewRefusedError: the days are not in order, or too many.
@@ -225,74 +188,63 @@ async def back_test(
     profile = desk.profile(company)
     if not 0 <= (last - first).days < MOST_DAYS:
         raise PreviewRefusedError(f"expected --from before --to and at most {MOST_DAYS} days, got {first} to {last}")
-    result = BackTest()
+    result = BackTest(BACK_TEST_ASSUMES)
     async with database.reading() as connection:
         tx = Transaction(connection, database.clock.now(), Cause.command(), database.service)
         one, other = await _loaded(desk, tx, company, tried), await _loaded(desk, tx, company, against)
         assert one is not None
         assert other is not None
-        async for accounts in _accounts(tx, company, None, told):
+        async for accounts in _accounts(tx, repository.known_accounts, company, None, told):
+            ids = [stored.account_id for stored in accounts]
+            balances = await repository.balances(tx, ids)
+            agreements = await repository.agreements_of(tx, ids)
             for stored in accounts:
-                segment = stored.debtor.segment if stored.debtor is not None else None
-                done: list[list[str]] = []
-                for loaded, tally in ((one, result.one), (other, result.other)):
+                facts = recorded_facts(
+                    stored, balances.get(stored.account_id, ()), agreements.get(stored.account_id, ())
+                )
+                segment = stored.debtor.segment if stored.debtor is not None else ""
+                done: list[Sequence[Evaluated] | None] = []
+                for loaded in (one, other):
                     policy = _applying(loaded, stored, first)
                     if policy is None:
-                        done.append([])
+                        done.append(None)
                         continue
-                    account = account_of(stored, profile, policy, cash=None, verdict=None, receipts={})
-                    items = tuple(
-                        replace(item, level=0, passed=0, last_notice_on=None, history={})
-                        for item in account.facts.items
-                    )
-                    account = replace(account, closed_tone=None).with_facts(
-                        items=items, runs=(), contacts=(), last_contact_on=None, heard_tone=None, effects=(),
-                        handed_over=frozenset(), evaluated_on=None, promised_on=None, cash=None, corrections=(),
-                    )  # fmt: skip
-                    played = play(policy.ladder, account, stored.customer, first=first, last=last)
-                    done.append(_counted(tally, played, segment or ""))
-                result.debtors += 1
-                if done[0] != done[1]:
-                    result.differing += 1
-                    if len(result.samples) < _SAMPLES:
-                        result.samples.append(
-                            {
-                                "customer": stored.customer,
-                                "only_policy": [line for line in done[0] if line not in done[1]],
-                                "only_against": [line for line in done[1] if line not in done[0]],
-                            }
+                    done.append(
+                        replay(
+                            policy.ladder,
+                            _untouched(stored, profile, policy),
+                            stored.customer,
+                            facts,
+                            first=first,
+                            last=last,
                         )
+                    )
+                result.add(stored.customer, segment, *done)
     return result
 
 
-def _counted(tally: Tally, played: Sequence[Evaluated], segment: str) -> list[str]:
-    """Count what was done; returns it in words, in order."""
-    lines: list[str] = []
-    for entry in played:
-        if entry.repeats:
-            continue
-        for action in entry.decision.actions:
-            step = action.step
-            # What is proposed first is done by the evaluation after its approval.
-            if action.approval is not None:
-                continue
-            lines.append(f"{entry.on} {step.id}")
-            tally.notices += step.kind == "notice"
-            if step.kind in CONTACTS:
-                tally.contacts[entry.customer] += 1
-            if step.effect is not None:
-                tally.effects[step.effect] += 1
-            tally.by_day[entry.on.isoformat()] += 1
-            tally.by_segment[segment] += 1
-    return lines
+def _untouched(stored: StoredAccount, profile: CompanyProfile, policy: LoadedPolicy) -> Account:
+    """The account as if nothing had been done about it and nothing were owed."""
+    known = account_of(stored, profile, policy, cash=None, verdict=None, receipts={}).facts
+    evidence = known.evidence.union(*(rung.evidence for rung in policy.ladder.rungs))
+    return Account(
+        AccountFacts(
+            currency=known.currency,
+            items=(),
+            debtor=known.debtor,
+            start_on=known.start_on,
+            evidence=evidence,
+            cash=None,
+        )
+    )
 
 
 async def _accounts(
-    tx: Transaction, company: str, after: UUID | None, told: Callable[[int], None]
+    tx: Transaction, ids_of: _IdsOf, company: str, after: UUID | None, told: Callable[[int], None]
 ) -> AsyncIterator[list[StoredAccount]]:
-    """The accounts that owe something, some at a time."""
+    """Accounts, some at a time."""
     count = 0
-    while ids := await repository.owing_accounts(tx, company=company, after=after, most=_AT_ONCE):
+    while ids := await ids_of(tx, company=company, after=after, most=_AT_ONCE):
         yield await repository.read_accounts(tx, ids)
         count, after = count + len(ids), ids[-1]
         told(count)

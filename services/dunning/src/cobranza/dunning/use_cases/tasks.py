@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
 
 from cobranza.chassis.database import Transaction
@@ -10,6 +11,9 @@ from cobranza.dunning import repository
 from cobranza.dunning.domain.errors import TaskRefusedError, UnknownTaskError
 from cobranza.dunning.use_cases.application import Trigger
 from cobranza.dunning.use_cases.evaluation import Desk
+
+#: A call that never came about.
+_NOTHING_HAPPENED: Final = "system_error"
 
 
 async def complete_task(
@@ -24,7 +28,7 @@ async def complete_task(
 ) -> dunning.TaskCompleted:
     """End a task; its step run goes on or is skipped, and its account is evaluated at once.
 
-    Ending it again the same way changes nothing.
+    Ending it again the same way changes nothing. A call that failed for a technical reason leaves it open.
 
     Args:
         disposition: done, approved, refused, or what a call came to, such as no_answer.
@@ -50,7 +54,7 @@ async def complete_task(
             "completed_at": tx.now if is_first else asked.completed_at,
         }
     )
-    if is_first:
+    if is_first and disposition != _NOTHING_HAPPENED:
         await repository.complete_task(tx, task_id, disposition=disposition, by=by)
         tx.publish(completed, sequence=2)
         if completed.case_id is not None and completed.step is not None:

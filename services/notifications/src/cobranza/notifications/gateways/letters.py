@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ TEMPLATE_VERSION: Final = 1
 _TONES: Final = ("friendly", "neutral", "firm", "formal", "legal")
 _SPANISH: Final = "es-MX"
 _ENGLISH: Final = "en"
+#: What every letter shares.
+_FORMS: Final = ("subject.j2", "letter.text.j2", "letter.html.j2")
+_WORDS: Final = re.compile(r"(?P<language>[^/]+)/(?P<template>[^/]+)/(?P<channel>[a-z_]+)\.(?P<tone>[a-z]+)\.j2")
 _BLANK_LINES: Final = re.compile(r"\n\s*\n")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]+")
 
@@ -47,6 +51,17 @@ class Letter:
     subject: str
     text: str
     html: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Written:
+    """A template that letters can be written by; `sha256` of its words and of what lays them out."""
+
+    template: str
+    channel: str
+    language: str
+    tone: str
+    sha256: str
 
 
 class Letters:
@@ -83,6 +98,21 @@ class Letters:
         except Exception as error:
             # Whatever a template does wrong, its letter stays here and says so.
             raise LetterNotWrittenError(Reason.RENDER_FAILED, f"{words}: {type(error).__name__}: {error}") from error
+
+    def written(self) -> list[Written]:
+        """Every template there is, in the order of its names."""
+        found = []
+        for name in sorted(self._names):
+            if (match := _WORDS.fullmatch(name)) is None:
+                continue
+            laid_out_by = (name, f"{match['language']}/labels.j2", *_FORMS)
+            digest = hashlib.sha256("\0".join(self._source(part) for part in laid_out_by).encode())
+            found.append(Written(**match.groupdict(), sha256=digest.hexdigest()))
+        return found
+
+    def _source(self, name: str) -> str:
+        assert self._text.loader is not None
+        return self._text.loader.get_source(self._text, name)[0]
 
     def _words(self, language: str, template: str, tone: str) -> str:
         wanted = _TONES.index(tone) if tone in _TONES else 0

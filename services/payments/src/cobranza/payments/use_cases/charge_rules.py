@@ -352,6 +352,10 @@ class RuleKeeper:
                 country=rules.country,
                 effective_from=effective_from or today,
                 activated_on=today,
+                first_fee_day=None if rules.fee_cap is None else rules.fee_cap.first_day_late,
+                most_fee_percent=None
+                if rules.fee_cap is None
+                else max(part.percent for part in rules.fee_cap.brackets),
             ),
             sequence=rules.version,
         )

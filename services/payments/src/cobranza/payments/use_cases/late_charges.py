@@ -43,6 +43,8 @@ BY_RULE: Final = "payments"
 #: More than any cap allows, in minor units: what a fee may be at most by law.
 _UNBOUNDED: Final = 10**15
 _AGAIN_AFTER_SECONDS: Final = 60.0
+#: Debts that one event names.
+_MOST_TOLD: Final = 1000
 #: Why a request is tried again when rules or rates are added.
 _WAITING: Final = frozenset({Reason.RATE_REQUIRED, Reason.RULES_REQUIRED})
 
@@ -227,14 +229,12 @@ class Charger:
         else:
             charges = await self._interest(tx, told, opened, rules, debts)
         await self._book(tx, opened, charges, case=(told.case_id, told.step, told.run), cause=cause)
+        answer = _answer(before, opened.lines)
         await repository.answer_charge(
-            tx,
-            company=told.company,
-            case_id=told.case_id,
-            step=told.step,
-            run=told.run,
-            **_answer(before, opened.lines),
+            tx, company=told.company, case_id=told.case_id, step=told.step, run=told.run, **answer
         )
+        if answer["state"] == "refused":
+            tx.publish(_refused(told, opened.lines), sequence=1, cause=cause)
 
     # ------------------------------------------------------------------ fees
 
@@ -818,6 +818,21 @@ def _charge_id(told: dunning.StepReached, subject: UUID | None, code: str) -> UU
 
 def _nothing(receivable_id: UUID | None, code: str, reason: Reason, detail: str = "") -> Line:
     return Line(receivable_id=receivable_id, code=code, reason=reason, detail=detail)
+
+
+def _refused(told: dunning.StepReached, lines: Sequence[Line]) -> payments.LateChargeRefused:
+    """Nothing was charged, and why: of each debt, and of the step as a whole."""
+    return payments.LateChargeRefused.model_validate(
+        {
+            **told.model_dump(include={"company", "customer", "case_id", "step", "run"}),
+            "reason": lines[0].reason if lines else Reason.NOTHING_DUE,
+            "debts": [
+                {"receivable_id": line.receivable_id, "code": line.code, "reason": line.reason}
+                for line in lines[:_MOST_TOLD]
+            ],
+            "refused_on": told.reached_on,
+        }
+    )
 
 
 def _answer(before: Sequence[dict[str, Any]], lines: Sequence[Line]) -> dict[str, str]:

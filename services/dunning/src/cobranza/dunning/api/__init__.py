@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from datetime import date, datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -35,12 +34,15 @@ from cobranza.contracts.money import Money, to_decimal
 from cobranza.contracts.payloads import Slug
 from cobranza.contracts.reasons import Reason
 from cobranza.dunning import queries
+from cobranza.dunning.api.simulator import PAGES, add_simulator
+from cobranza.dunning.api.trials import add_trials
 from cobranza.dunning.domain.errors import UnknownInvoiceError
 from cobranza.dunning.settings import DunningSettings
-from cobranza.dunning.use_cases import policies, preview, recording
+from cobranza.dunning.use_cases import policies, recording
 from cobranza.dunning.use_cases.evaluation import Desk
 
-PAGES: Final = page.Pages("dunning", package="cobranza.dunning")
+__all__ = ["PAGES", "router"]
+
 _TONES: Final = {"held": "warn", "waiting": "warn", "ended": "warn", "closed": "good"}
 
 
@@ -53,14 +55,6 @@ class DecisionsAnswer(BaseModel):
     decisions: list[dict[str, Any]]
     sentences: list[str]
     gates: list[list[str]] = Field(description="Of each decision every condition in words, those not met first.")
-
-
-class PreviewAnswer(BaseModel):
-    """What would happen on a day, account by account."""
-
-    items: list[dict[str, Any]]
-    next: UUID | None = Field(description="`after` of the next part; absent: this was the last.")
-    assumes: list[str]
 
 
 class CaseAnswer(BaseModel):
@@ -197,15 +191,18 @@ def router(context: Context[DunningSettings]) -> APIRouter:
     """The routes under `/dunning`."""
     routes = APIRouter()
     _add_decisions(routes, context)
-    _add_preview(routes, context)
+    add_trials(routes, context)
     _add_cases(routes, context)
     _add_recording(routes, context)
     _add_tasks(routes, context)
     _add_pages(routes, context)
+    add_simulator(routes, context)
     return routes
 
 
 def _add_decisions(routes: APIRouter, context: Context[DunningSettings]) -> None:
+    desk = Desk(context.companies, context.settings.evaluation_hour, context.settings.brake_floor)
+
     @routes.get(
         "/v1/decisions",
         operation_id="list_decisions",
@@ -256,7 +253,7 @@ def _add_decisions(routes: APIRouter, context: Context[DunningSettings]) -> None
         except UnicodeDecodeError as error:
             raise Problem("malformed-request", detail="the body is not UTF-8") from error
         async with context.database.transaction() as tx:
-            known = await policies.known_to(tx, company)
+            known = await policies.known_to(desk, tx, company)
         _, report = policies.check_source(source, known)
         return PolicyReport.model_validate(policies.told_report(report))
 
@@ -272,36 +269,6 @@ def _add_decisions(routes: APIRouter, context: Context[DunningSettings]) -> None
         async with context.database.reading() as connection:
             rows = await queries.policies(connection, company=company)
         return [PolicyAnswer.model_validate(row, from_attributes=True) for row in rows]
-
-
-def _add_preview(routes: APIRouter, context: Context[DunningSettings]) -> None:
-    desk = Desk(context.companies, context.settings.evaluation_hour, context.settings.brake_floor)
-
-    @routes.get(
-        "/v1/preview",
-        operation_id="preview_day",
-        tags=["policies"],
-        dependencies=[scope("decisions:read")],
-        summary="What would happen on a day in each case, or why nothing; nothing is sent and nothing is written.",
-    )
-    async def preview_day(
-        principal: CurrentPrincipal,
-        company: str,
-        on: date,
-        limit: Annotated[int, Query(ge=1, le=500, description="Most accounts.")] = 100,
-        after: Annotated[UUID | None, Query(description="`next` of the answer before.")] = None,
-    ) -> PreviewAnswer:
-        principal.require_company(company)
-        items: list[dict[str, Any]] = []
-        last, accounts = None, 0
-        found = preview.preview(desk, context.database, company=company, on=on, after=after)
-        async with aclosing(found):
-            async for one in found:
-                if accounts == limit:
-                    return PreviewAnswer(items=items, next=last, assumes=list(preview.PREVIEW_ASSUMES))
-                items += one.as_values()
-                last, accounts = one.account_id, accounts + 1
-        return PreviewAnswer(items=items, next=None, assumes=list(preview.PREVIEW_ASSUMES))
 
 
 def _add_cases(routes: APIRouter, context: Context[DunningSettings]) -> None:
