@@ -531,9 +531,13 @@ def test_d3_an_effect_whose_day_nobody_looked_at_waits_for_the_next_worked_day()
     )
 
     late = decide(known, "02-15", WITH_EFFECT)
-    next_day = decide(known._replace(evaluated_on=on("02-15"), promised_on=on("02-16")), "02-16", WITH_EFFECT)
+    looked_at = known._replace(evaluated_on=on("02-15"), promised_on=on("02-16"), caught_up_on=on("02-15"))
+    again = decide(looked_at, "02-15", WITH_EFFECT)
+    next_day = decide(looked_at, "02-16", WITH_EFFECT)
 
     assert (late.outcome, late.reason, late.next_check_on) == ("wait", Reason.CATCH_UP, on("02-16"))
+    # A second look at the same day, for whatever reason, is no earlier.
+    assert (again.outcome, again.reason, again.next_check_on) == ("wait", Reason.CATCH_UP, on("02-16"))
     assert [action.step for action in next_day.actions] == [S]
 
 
