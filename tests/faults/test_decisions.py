@@ -176,7 +176,7 @@ class Platform:
         async def ask() -> list[Any]:
             connection = await asyncpg.connect(self._environment()["DUNNING_OWNER_DATABASE_URL"])
             try:
-                return await connection.fetch(sql, *values)
+                return list(await connection.fetch(sql, *values))
             finally:
                 await connection.close()
 
