@@ -160,6 +160,8 @@ async def test_nine_days_down_end_with_one_notice_per_case_no_effect_and_a_reaso
     await service.tell(*(service.receivable(f"N-{n}", "02-10", customer=f"C-{n}") for n in range(8)))
 
     await service.at("02-09")
+    # Something is told on the same day: the account is evaluated again.
+    await service.customer("C-OLD")
 
     requests = (await service.told("notice-requested"))[answered:]
     assert len(requests) == FLOOR

@@ -436,7 +436,7 @@ async def test_what_a_draft_names_is_compared_again_when_it_is_activated(service
 
     assert [done.exit_code for done in (*drafts, first)] == [0, 0, 0]
     assert second.exit_code != 0
-    assert "0 is taken by the active policy 'reminder-5' in MXN" in second.stderr
+    assert "0 is taken by the active policy 'reminder-5' in MXN" in second.stdout
 
 
 async def test_versions_grow_by_one_and_a_priority_is_taken_once(command: Any, tmp_path: Path) -> None:
@@ -466,7 +466,7 @@ async def test_versions_grow_by_one_and_a_priority_is_taken_once(command: Any, t
 
     assert [result.exit_code for result in results] == [0, 0, 4, 4, 0, 0, 0]
     assert "expected 8 after 7, got 9" in results[2].stderr
-    assert "10 is taken by the active policy 'mx-b2b' in MXN" in results[3].stderr
+    assert "10 is taken by the active policy 'mx-b2b' in MXN" in results[3].stdout
     assert "was not active" in results[5].output
 
 

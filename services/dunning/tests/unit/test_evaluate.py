@@ -30,7 +30,7 @@ from cobranza.dunning.domain.account import (
 from cobranza.dunning.domain.case import evaluate
 from cobranza.dunning.domain.condition import AllOf, AnyOf, Compared, Condition, Not, OneOf
 from cobranza.dunning.domain.decision import Action, Decision
-from cobranza.dunning.domain.facts import AccountFacts, CashNeed, Debtor, Issued, Item, Run, Stop
+from cobranza.dunning.domain.facts import AccountFacts, Brake, CashNeed, Debtor, Issued, Item, PartPayment, Run, Stop
 from cobranza.dunning.domain.ladder import Ladder
 from cobranza.dunning.domain.policy import (
     Approval,
@@ -531,9 +531,13 @@ def test_d3_an_effect_whose_day_nobody_looked_at_waits_for_the_next_worked_day()
     )
 
     late = decide(known, "02-15", WITH_EFFECT)
-    next_day = decide(known._replace(evaluated_on=on("02-15"), promised_on=on("02-16")), "02-16", WITH_EFFECT)
+    looked_at = known._replace(evaluated_on=on("02-15"), promised_on=on("02-16"), caught_up_on=on("02-15"))
+    again = decide(looked_at, "02-15", WITH_EFFECT)
+    next_day = decide(looked_at, "02-16", WITH_EFFECT)
 
     assert (late.outcome, late.reason, late.next_check_on) == ("wait", Reason.CATCH_UP, on("02-16"))
+    # A second look at the same day, for whatever reason, is no earlier.
+    assert (again.outcome, again.reason, again.next_check_on) == ("wait", Reason.CATCH_UP, on("02-16"))
     assert [action.step for action in next_day.actions] == [S]
 
 
@@ -1150,6 +1154,7 @@ def test_a_condition_on_the_customer_holds_or_the_step_is_skipped(
         (Compared("case_amount", "le", 58_000_00), A, replace(A, open=58_000_01)),
         (OneOf("product_line", ("water",)), replace(A, product_line="water"), A),
         (OneOf("acknowledged", (True,)), replace(A, acknowledged=True), A),
+        (OneOf("acknowledged", (False,)), A, replace(A, acknowledged=True)),
         (Compared("oldest_dpd", "le", 3), A, replace(A, due_on=date(2027, 1, 8))),
     ],
 )
@@ -1396,3 +1401,50 @@ def test_what_is_claimed_is_never_more_than_is_open_less_what_is_stopped(
         listed = {line.receivable_id for line in action.lines}
         claimable = sum(found.claimable for found in decision.items if found.receivable_id in listed)
         assert action.claimed <= claimable or action.step.kind != "notice"
+
+
+# Gates.
+
+
+def refused(decision: Decision) -> dict[str, tuple[str, str]]:
+    """What each gate that refused needed and found, the steps' own included."""
+    gates = [*decision.gates, *(gate for item in decision.items for known in item.candidates for gate in known.gates)]
+    told = [gate.as_values() for gate in gates if not gate.ok]
+    return {str(name): (str(needed), str(found)) for name, needed, found, *_ in told}
+
+
+@pytest.mark.parametrize(
+    ("known", "day", "policy", "gate", "needed", "found"),
+    [
+        (facts(A, cash=CashNeed(on("01-12"))), "01-14", LADDER, "cash", "2027-01-13", "2027-01-12"),
+        (facts(A, cash=CashNeed(None)), "01-14", LADDER, "cash", "2027-01-13", "-"),
+        (facts(level(F), control="mismatch", evaluated_on=on("02-10")), "02-15", WITH_EFFECT,
+         "control_total", "matched", "mismatch"),
+        (facts(replace(A, open=100_00)), "01-14", LADDER, "materiality", "200.00 MXN, 0 %", "100.00 MXN"),
+        (facts(level(R1), last_contact_on=on("01-18")), "01-21", LADDER, "min_gap", "2027-01-23", "2027-01-21"),
+        (facts(A), "01-14", replace(LADDER, grace_days=7), "grace", "2027-01-19", "2027-01-14"),
+        (facts(replace(A, payments=(PartPayment(on("01-13"), 30_000_00, 88_000_00),))), "01-14", LADDER,
+         "goodwill", "2027-01-18", "2027-01-14"),
+        (facts(A, start_on=on("01-20")), "01-14", LADDER, "start", "2027-01-20", "2027-01-14"),
+        (facts(A, brake=Brake(5, 7)), "01-14", LADDER, "brake", "5", "7"),
+        (facts(A, contacts=(on("01-05"),)), "01-14", replace(LADDER, limits=Limits(contacts=1)),
+         "contact_limit", "1", "1"),
+        (facts(level(F), control="matched", unidentified=frozenset({58_000_00}), evaluated_on=on("02-10")), "02-15",
+         WITH_EFFECT, "unidentified", "0", "1"),
+        (facts(replace(level(R2), reopened_on=on("02-05"))), "02-08", LADDER, "reopened", "2027-02-10", "2027-02-08"),
+    ],
+)  # fmt: skip
+def test_every_gate_that_refuses_says_what_it_needed_and_what_it_found(
+    known: AccountFacts, day: str, policy: Policy, gate: str, needed: str, found: str
+) -> None:
+    decision = decide(known, day, policy)
+
+    assert decision.actions == ()
+    assert refused(decision)[gate] == (needed, found)
+
+
+def test_credit_that_covers_says_what_is_open_and_what_there_is() -> None:
+    [reason] = decide(facts(A, unapplied=60_000_00), "01-14").reasons
+
+    assert reason.code == Reason.COVERED_BY_CREDIT
+    assert reason.as_values() == {"invoice": "A-1", "open": "58000.00 MXN", "unapplied": "60000.00 MXN"}

@@ -288,7 +288,7 @@ def test_the_command_refuses_what_it_cannot_play(tmp_path: Path) -> None:
     days = command(
         "simulate", "--policy", "strict", "--timeline", str(bad), "--from", "2027-02-01", "--to", "2027-01-01"
     )
-    preset = command("policy", "init", "--preset", "nothing")
+    preset = command("policy", "init", "--preset", "[nothing]")
     faults = command("policy", "check", str(faulty), "--json")
 
     assert (timeline.exit_code, timeline.stderr.splitlines()) == (

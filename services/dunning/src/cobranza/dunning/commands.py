@@ -490,8 +490,9 @@ def _with_database(act: Callable[[Desk, Database], Awaitable[Result]], *, file: 
     try:
         return cli.run(run())
     except PolicyRefusedError as error:
-        for fault in cast("Sequence[Mapping[str, object]]", error.facts.get("faults", ())):
+        faults = cast("Sequence[Mapping[str, object]]", error.facts.get("faults", ()))
+        for fault in faults:
             sys.stdout.write("{}:{line}:{column} {code} {key}: {text}\n".format(file, **fault))
-        cli.fail(str(error), cli.REFUSED)
+        cli.fail("refused for these faults; nothing was changed" if faults else str(error), cli.REFUSED)
     except DunningError as error:
         cli.fail(str(error), cli.REFUSED)

@@ -48,6 +48,8 @@ account = Table(
     Column("closed_tone", Text),
     # The last evaluation: what it found and when it must be made again.
     Column("evaluated_on", Date),
+    # Since when it is looked at in time again: that day reaches no effect.
+    Column("caught_up_on", Date),
     Column("reason", Text),
     Column("next_check_on", Date),
     Column("decision_id", UUID),

@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cobranza.chassis import api, migrations, parking, topics_admin, worker
@@ -47,7 +48,7 @@ def services() -> dict[str, Service[Any]]:
 
 def fail(text: str, code: int) -> NoReturn:
     """End with one clear line on standard error."""
-    err.print(f"[bold red]error[/]: {text}", highlight=False)
+    err.print(f"[bold red]error[/]: {escape(text)}", highlight=False)
     raise typer.Exit(code)
 
 

@@ -593,7 +593,11 @@ def applied(account: Account, ladder: Ladder | None, decision: Decision, as_of: 
     for telling in decision.tellings:
         account = _told(account, telling)
     facts = judged(account.facts, decision.judgings, decision.plan_endings, as_of)
-    account = account._replace(facts=facts._replace(evaluated_on=as_of, promised_on=decision.next_check_on))
+    account = account._replace(
+        facts=facts._replace(
+            evaluated_on=as_of, promised_on=decision.next_check_on, caught_up_on=facts.catches_up_on(as_of)
+        )
+    )
     if decision.case_state == "closed":
         account = account.with_facts(heard_tone=None, runs=())._replace(
             closed_tone=account.facts.heard_tone or account.closed_tone,

@@ -555,7 +555,8 @@ class _Evaluation:
         subject, item = self._case_subject(), plan.item
         subject.item_amount = plan.claimable
         subject.product_line = item.product_line
-        subject.acknowledged = item.acknowledged
+        # An invoice is not acknowledged until somebody says so.
+        subject.acknowledged = item.acknowledged is True
         holds = rung.condition.holds(subject)
         step, on, gates = plan.looked_at[-1] if plan.looked_at else ("", None, ())
         if step == rung.step.id:

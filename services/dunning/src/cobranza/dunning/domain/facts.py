@@ -244,6 +244,7 @@ class AccountFacts(NamedTuple):
         evidence: documents at hand for a hand-over.
         evaluated_on: the last evaluation before this one.
         promised_on: the day for which that evaluation asked to be checked again.
+        caught_up_on: the last day on which it was looked at again after nobody had in time.
     """
 
     currency: str
@@ -267,6 +268,13 @@ class AccountFacts(NamedTuple):
     evidence: frozenset[str] = frozenset()
     evaluated_on: date | None = None
     promised_on: date | None = None
+    caught_up_on: date | None = None
+
+    def catches_up_on(self, as_of: date) -> date | None:
+        """The last day on which the account was new, or its promised check had not been made in time: today or before."""
+        if self.evaluated_on is None or (self.promised_on is not None and self.promised_on < as_of):
+            return as_of
+        return self.caught_up_on
 
     def digest(self) -> str:
         """SHA-256 of what a contact would depend on, the same in whatever order it is known.

@@ -129,10 +129,12 @@ class Timing:
             gates.append(("business_day", on, as_of, as_of >= on))
             if raw <= as_of:
                 why = Reason.ROLLED
-        if rung.is_effect and on < as_of and not is_approved and self._nobody_looked():
-            # Catching up never reaches an effect: people see it a worked day before.
-            on, why = self._ladder.following(as_of + DAY), Reason.CATCH_UP
-            gates.append(("catch_up", on, as_of, False))
+        if rung.is_effect and on < as_of and not is_approved:
+            caught_up_on = self._facts.catches_up_on(as_of)
+            # Catching up never reaches an effect, however often that day is evaluated: people see it a worked day before.
+            if caught_up_on is not None and as_of < (seen := self._ladder.following(caught_up_on + DAY)):
+                on, why = seen, Reason.CATCH_UP
+                gates.append(("catch_up", on, as_of, False))
         return on, why, tuple(gates)
 
     def _gap(self, rung: Rung, last_contact_on: date) -> tuple[date, GateValues]:
@@ -142,11 +144,6 @@ class Timing:
             on = last_contact_on + rung.min_gap
             found = self._gaps[rung.min_gap] = on, ("min_gap", on, self._as_of, self._as_of >= on)
         return found
-
-    def _nobody_looked(self) -> bool:
-        """Whether the account is new here, or the check that was promised was not made in time."""
-        facts = self._facts
-        return facts.evaluated_on is None or (facts.promised_on is not None and facts.promised_on < self._as_of)
 
     def _evidence(self, rung: Rung, item: Item) -> frozenset[str]:
         done = item.history.get(rung.required or "")

@@ -169,7 +169,7 @@ async def _read_accounts(
     wanted = {"ids": sorted(ids)}
     rows = await tx.execute(
         f"""
-        SELECT account_id, company, customer, currency, unapplied, last_contact_on, evaluated_on, next_check_on,
+        SELECT account_id, company, customer, currency, unapplied, last_contact_on, evaluated_on, next_check_on, caught_up_on,
             decision_id, decision_digest, contacts, corrections, stops, promises, effects, handed_over, evidence, closed_tone
         FROM account WHERE account_id = ANY(CAST(:ids AS uuid[])) ORDER BY account_id {locks}
         """,  # noqa: S608 - constant
@@ -178,7 +178,7 @@ async def _read_accounts(
     accounts = {
         row.account_id: StoredAccount(
             *(
-                *tuple(row)[:10],
+                *tuple(row)[:11],
                 tuple(row.contacts),
                 tuple(_correction(known) for known in row.corrections),
                 tuple(_stop(known) for known in row.stops),

@@ -101,10 +101,11 @@ async def write(tx: Transaction, changes: Changes) -> None:
     await tx.execute(
         """
         UPDATE account a SET evaluated_on = t.evaluated_on, reason = t.reason, next_check_on = t.next_check_on,
-            decision_id = t.decision_id, decision_digest = t.decision_digest, unapplied = t.unapplied,
-            last_contact_on = t.last_contact_on, contacts = t.contacts, corrections = t.corrections
+            caught_up_on = t.caught_up_on, decision_id = t.decision_id, decision_digest = t.decision_digest,
+            unapplied = t.unapplied, last_contact_on = t.last_contact_on, contacts = t.contacts, corrections = t.corrections
         FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS t(account_id uuid, evaluated_on date, reason text, next_check_on date,
-            decision_id uuid, decision_digest text, unapplied bigint, last_contact_on date, contacts date[], corrections jsonb)
+            caught_up_on date, decision_id uuid, decision_digest text, unapplied bigint, last_contact_on date,
+            contacts date[], corrections jsonb)
         WHERE a.account_id = t.account_id
         """,
         {"rows": as_json(changes.accounts)},

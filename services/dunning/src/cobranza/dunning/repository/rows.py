@@ -97,6 +97,7 @@ class StoredAccount:
     last_contact_on: date | None
     evaluated_on: date | None
     next_check_on: date | None
+    caught_up_on: date | None
     decision_id: UUID | None
     decision_digest: str | None
     contacts: tuple[date, ...]

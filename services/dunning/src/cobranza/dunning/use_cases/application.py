@@ -611,6 +611,7 @@ class Application:
                 "evaluated_on": self.as_of,
                 "reason": _waits_for(decision),
                 "next_check_on": decision.next_check_on,
+                "caught_up_on": self.after.facts.caught_up_on,
                 "decision_id": account.decision_id if is_same else decision_id,
                 "decision_digest": digest,
                 "unapplied": self.after.facts.unapplied,

@@ -431,6 +431,7 @@ def account_of(
         ),
         evaluated_on=stored.evaluated_on,
         promised_on=stored.next_check_on,
+        caught_up_on=stored.caught_up_on,
     )
     settled = {item.receivable_id: _item(item, loaded) for item in stored.items if not item.open}
     return Account(facts, settled=settled, closed_tone=stored.closed_tone, receipts=receipts)

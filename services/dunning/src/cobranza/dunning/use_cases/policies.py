@@ -247,7 +247,8 @@ async def activate_policy(
     rows = await repository.lock_policy(tx, company=company, policy=policy)
     chosen = [row for row in rows if version in (None, row.version)]
     if not chosen:
-        raise UnknownPolicyError(f"no version {version or ''} of policy {policy!r} of {company}")
+        named = "no" if version is None else f"no version {version} of"
+        raise UnknownPolicyError(f"{named} policy {policy!r} of {company}")
     row = chosen[-1]
     if row.state == "active":
         return None

@@ -1,0 +1,16 @@
+"""On which day an account was last looked at again after nobody had in time."""
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE account ADD caught_up_on date")
+
+
+def downgrade() -> None:
+    op.execute("ALTER TABLE account DROP COLUMN caught_up_on")
