@@ -30,6 +30,11 @@ _PROFILE = {
 }
 
 
+_COMPARES = (
+    "back-test", "--from", "2027-01-04", "--to", "2027-02-28", "--policy", "friendly-b2b@1", "--against", "strict",
+)  # fmt: skip
+
+
 async def _every_row(service: Any) -> dict[str, str]:
     """A hash of each table."""
     tables = await service.rows(
@@ -189,23 +194,15 @@ async def test_commands_tell_a_day_and_a_comparison(service: Any, tmp_path: Path
     await service.activate()
     await service.customer("C-1")
     await service.tell(service.receivable("F-1", "01-10"))
-    told, compared, exported, wrong = [
+    told, compared, exported, wrong, as_json, as_file = [
         await asyncio.to_thread(_command, service, tmp_path, *arguments)
         for arguments in (
             ("preview", "--on", "2027-01-14", "--json"),
-            (
-                "back-test",
-                "--from",
-                "2027-01-04",
-                "--to",
-                "2027-02-28",
-                "--policy",
-                "friendly-b2b@1",
-                "--against",
-                "strict",
-            ),
+            _COMPARES,
             ("preview", "--on", "2027-01-14", "--export", str(tmp_path / "day.csv")),
             ("preview", "--on", "2027-01-14", "--export", str(tmp_path / "day.txt")),
+            (*_COMPARES, "--json"),
+            (*_COMPARES, "--export", str(tmp_path / "days.csv")),
         )
     ]
 
@@ -213,6 +210,10 @@ async def test_commands_tell_a_day_and_a_comparison(service: Any, tmp_path: Path
     assert "1 debtors, 1 of them with a difference" in compared.stdout
     assert "C-1" in (tmp_path / "day.csv").read_text(encoding="utf-8")
     assert (exported.exit_code, wrong.exit_code) == (0, cli.USAGE)
+    days = json.loads(as_json.stdout)["days"]
+    assert {"credit_hold", "notice"} <= {day["count"] for day in days}
+    assert (tmp_path / "days.csv").read_text(encoding="utf-8").count("\n") == len(days) + 1
+    assert as_file.stdout == ""
 
 
 def _command(service: Any, directory: Path, name: str, *arguments: str) -> Result:

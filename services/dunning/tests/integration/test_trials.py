@@ -175,6 +175,16 @@ async def test_a_faulty_policy_is_answered_with_every_line(service: Any, client:
     assert line in {fault["line"] for fault in refused["faults"]}
 
 
+@pytest.mark.parametrize(
+    "named", [{}, {"policy": "friendly-b2b"}, {"version": 1}, {"policy": "friendly-b2b", "version": 1, "document": "x"}]
+)
+async def test_a_policy_is_named_in_one_way(service: Any, client: httpx.AsyncClient, named: dict[str, object]) -> None:
+    refused = (await _ask(client, policy=named)).json()
+
+    [fault] = refused["errors"]
+    assert (fault["pointer"], "policy and version, or document" in fault["detail"]) == ("/policy", True)
+
+
 async def test_a_policy_of_another_company_is_refused(service: Any, client: httpx.AsyncClient) -> None:
     await service.activate()
     filled = (

@@ -31,6 +31,7 @@ from cobranza.dunning.use_cases.evaluation import Desk
 
 Result = TypeVar("Result")
 _DAYS_TOLD: Final = 40
+_TOLD_EVERY: Final = 500
 Company = Annotated[str, typer.Option("--company", help="The creditor's slug in companies.yaml.")]
 
 commands = typer.Typer(no_args_is_help=True)
@@ -426,7 +427,8 @@ def _format(export: Path) -> spreadsheets.Format:
 
 
 def _progress(accounts: int) -> None:
-    sys.stderr.write(f"{accounts} accounts\n")
+    if not accounts % _TOLD_EVERY:
+        sys.stderr.write(f"{accounts} accounts\n")
 
 
 def _assumed(assumptions: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from cobranza.dunning.domain.errors import DunningError
 from cobranza.dunning.settings import DunningSettings
 from cobranza.dunning.use_cases import preview
 from cobranza.dunning.use_cases.evaluation import Desk
-from cobranza.dunning.use_cases.trials import MOST_OPEN, Asked, BackTestRequest, LoadedVersion, PreviewRequest, ask
+from cobranza.dunning.use_cases.trials import MOST_OPEN, Asked, BackTestRequest, PreviewRequest, TriedPolicy, ask
 
 PAGES: Final = page.Pages("dunning", package="cobranza.dunning")
 _READS: Final = [scope("decisions:read")]
@@ -142,7 +142,7 @@ def add_simulator(routes: APIRouter, context: Context[DunningSettings]) -> None:
         if format != "html":
             if row.kind == "back_test":
                 return await spreadsheets.answer(comparison_export(row), format)
-            on, policy = date.fromisoformat(row.asked["on"]), told_policy(row.asked["policy"])
+            on, policy = date.fromisoformat(row.asked["on"]), told_policy(row.asked.get("policy"))
             export = await day_export(context, desk, company=company.company, on=on, policy=policy)
             return await spreadsheets.answer(export, format)
         words = _Words(view.language, company.country)
@@ -261,7 +261,7 @@ def _listed(row: Any) -> dict[str, Any]:
         "on": date.fromisoformat(asked["on"]) if "on" in asked else None,
         "first": date.fromisoformat(asked["from"]) if "from" in asked else None,
         "last": date.fromisoformat(asked["to"]) if "to" in asked else None,
-        "policy": told_policy(asked["policy"]),
+        "policy": told_policy(asked.get("policy")),
         "against": told_policy(asked.get("against")),
     }
 
@@ -284,11 +284,11 @@ def _with_fault(typed: _Typed, name: str) -> _Typed:
     return _Typed(typed.on, typed.first, typed.last, typed.in_place, typed.policy, typed.against, (*typed.faults, name))
 
 
-def _version(text: str) -> LoadedVersion | None:
+def _version(text: str) -> TriedPolicy | None:
     """A version as the forms name it; None when it names none."""
     try:
         name, version = version_of(text)
-        return LoadedVersion(policy=name, version=version)
+        return TriedPolicy(policy=name, version=version)
     except ValueError:
         return None
 

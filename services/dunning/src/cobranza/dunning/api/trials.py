@@ -22,7 +22,7 @@ from cobranza.dunning.domain.errors import TrialNotEndedError
 from cobranza.dunning.settings import DunningSettings
 from cobranza.dunning.use_cases import preview
 from cobranza.dunning.use_cases.evaluation import Desk
-from cobranza.dunning.use_cases.trials import BackTestRequest, LoadedVersion, ask
+from cobranza.dunning.use_cases.trials import BackTestRequest, ask
 
 State = Literal["waiting", "running", "done", "failed"]
 FileFormat = Annotated[Literal["json", "csv", "xlsx"], Query(description="JSON by pages; a file has every row")]
@@ -52,6 +52,13 @@ class FaultAnswer(BaseModel):
 
     code: str
     detail: str
+
+
+class LoadedVersion(BaseModel):
+    """A version that is loaded."""
+
+    policy: str
+    version: int
 
 
 class BackTestAnswer(BaseModel):

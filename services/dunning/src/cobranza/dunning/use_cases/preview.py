@@ -30,6 +30,8 @@ from cobranza.dunning.use_cases.recorded import recorded_facts
 #: Days that are played.
 MOST_DAYS: Final = 400
 _AT_ONCE: Final = 500
+#: Fewer, because each is played over all of the days: the database's session must not idle for a minute.
+_REPLAYED_AT_ONCE: Final = 50
 COLUMNS: Final = ("customer", "policy", "step", "kind", "state", "by", "invoices", "claimed", "reasons")
 #: A policy that is tried: a stored version by name and number, or one that is in no table.
 Tried = tuple[str, int] | Policy
@@ -112,7 +114,7 @@ async def preview(
             raise PreviewRefusedError(f"expected a day from {today} on and within {MOST_DAYS} days, got {on}")
         known = await _Known.read(desk, tx, company)
         chosen = await _loaded(desk, tx, company, tried)
-        async for accounts in _accounts(tx, repository.owing_accounts, company, after, told):
+        async for accounts in _accounts(tx, repository.owing_accounts, company, after, told, most=_AT_ONCE):
             if chosen is None:
                 loaded = await desk.policies_of(tx, accounts, today)
             else:
@@ -194,7 +196,7 @@ async def back_test(
         one, other = await _loaded(desk, tx, company, tried), await _loaded(desk, tx, company, against)
         assert one is not None
         assert other is not None
-        async for accounts in _accounts(tx, repository.known_accounts, company, None, told):
+        async for accounts in _accounts(tx, repository.known_accounts, company, None, told, most=_REPLAYED_AT_ONCE):
             ids = [stored.account_id for stored in accounts]
             balances = await repository.balances(tx, ids)
             agreements = await repository.agreements_of(tx, ids)
@@ -240,11 +242,17 @@ def _untouched(stored: StoredAccount, profile: CompanyProfile, policy: LoadedPol
 
 
 async def _accounts(
-    tx: Transaction, ids_of: _IdsOf, company: str, after: UUID | None, told: Callable[[int], None]
+    tx: Transaction,
+    ids_of: _IdsOf,
+    company: str,
+    after: UUID | None,
+    told: Callable[[int], None],
+    *,
+    most: int,
 ) -> AsyncIterator[list[StoredAccount]]:
     """Accounts, some at a time."""
     count = 0
-    while ids := await ids_of(tx, company=company, after=after, most=_AT_ONCE):
+    while ids := await ids_of(tx, company=company, after=after, most=most):
         yield await repository.read_accounts(tx, ids)
         count, after = count + len(ids), ids[-1]
         told(count)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from cobranza.chassis import ids
 from cobranza.chassis.database import Database, Transaction, is_transient
@@ -32,20 +32,35 @@ _PROGRESS_SECONDS: Final = 1.0
 _MOST_CHARACTERS: Final = 200_000
 
 
-class LoadedVersion(Request):
-    """A version that is loaded."""
+class TriedPolicy(Request):
+    """A version that is loaded, or the text of a file that need not be."""
 
-    policy: Slug
-    version: int = Field(ge=1, le=1_000_000)
+    policy: Slug | None = Field(default=None, description="With its version: one that is loaded.")
+    version: int | None = Field(default=None, ge=1, le=1_000_000)
+    document: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=_MOST_CHARACTERS,
+        description="In their place: a policy file, YAML or JSON.",
+    )
 
+    @model_validator(mode="after")
+    def _names_one(self) -> TriedPolicy:
+        if (self.policy is None) != (self.version is None) or (self.policy is None) == (self.document is None):
+            raise ValueError("expected policy and version, or document")
+        return self
 
-class PolicyText(Request):
-    """A policy file that need not be loaded."""
+    def resolved(self, desk: Desk, company: str) -> preview.Tried:
+        """As it is tried in a company.
 
-    document: Annotated[str, Field(min_length=1, max_length=_MOST_CHARACTERS, description="The file, YAML or JSON.")]
-
-
-TriedPolicy = LoadedVersion | PolicyText
+        Raises:
+            PolicyRefusedError: the file has faults.
+        """
+        if self.document is not None:
+            return policies.for_company(desk, self.document, company=company)
+        assert self.policy is not None
+        assert self.version is not None
+        return self.policy, self.version
 
 
 class BackTestRequest(Request):
@@ -65,7 +80,7 @@ class PreviewRequest(Request):
 
     company: str
     on: date
-    policy: LoadedVersion | None = None
+    policy: TriedPolicy | None = None
 
 
 Asked = BackTestRequest | PreviewRequest
@@ -113,18 +128,18 @@ async def ask(desk: Desk, tx: Transaction, asked: Asked, *, by: str) -> UUID:
         trial_id=trial_id,
         company=asked.company,
         kind="back_test" if isinstance(asked, BackTestRequest) else "preview",
-        asked=asked.model_dump(mode="json", by_alias=True),
+        asked=asked.model_dump(mode="json", by_alias=True, exclude_none=True),
         asked_by=by,
     )
     return trial_id
 
 
 async def _policy(desk: Desk, tx: Transaction, company: str, named: TriedPolicy) -> Policy:
-    match named:
-        case LoadedVersion(policy=name, version=version):
+    match named.resolved(desk, company):
+        case Policy() as policy:
+            return policy
+        case (name, version):
             return (await desk.version(tx, company=company, policy=name, version=version)).policy
-        case PolicyText(document=source):
-            return policies.for_company(desk, source, company=company)
 
 
 class _StoppedError(Exception):
@@ -209,13 +224,13 @@ class Player:
                 case BackTestRequest():
                     compared = await preview.back_test(
                         desk, database, company=asked.company, first=asked.first, last=asked.last,
-                        tried=_tried(desk, asked.company, asked.policy),
-                        against=_tried(desk, asked.company, asked.against), told=progress.tell,
+                        tried=asked.policy.resolved(desk, asked.company),
+                        against=asked.against.resolved(desk, asked.company), told=progress.tell,
                     )  # fmt: skip
                     return compared.as_values()
                 case PreviewRequest():
                     totals = DayTotals(preview.PREVIEW_ASSUMES)
-                    tried = None if asked.policy is None else _tried(desk, asked.company, asked.policy)
+                    tried = None if asked.policy is None else asked.policy.resolved(desk, asked.company)
                     playing = preview.preview(
                         desk, database, company=asked.company, on=asked.on, tried=tried, told=progress.tell
                     )
@@ -231,11 +246,3 @@ class Player:
     ) -> None:
         async with self.database.transaction() as tx:
             await repository.end_trial(tx, trial_id=trial.trial_id, result=result, fault=fault)
-
-
-def _tried(desk: Desk, company: str, named: TriedPolicy) -> preview.Tried:
-    match named:
-        case LoadedVersion(policy=name, version=version):
-            return name, version
-        case PolicyText(document=source):
-            return policies.for_company(desk, source, company=company)
