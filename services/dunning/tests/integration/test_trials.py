@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import hashlib
 import io
+import json
 import zipfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -294,6 +297,46 @@ async def test_a_preview_is_read_by_parts_or_as_a_file(service: Any, client: htt
     assert [row["customer"] for row in rows] == customers
     assert {item["customer"] for item in tried["items"]} == {"C-1", "C-2", "C-3"}
     assert (unknown.status_code, over.status_code) == (404, 422)
+
+
+async def test_another_company_and_a_key_without_the_scope_see_nothing(
+    service: Any, client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    await _portfolio(service)
+    place = (await _ask(client)).headers["location"]
+    keys = tmp_path / "keys.yaml"
+    digest = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("other", "cases")}
+    keys.write_text(
+        json.dumps(
+            [
+                {"name": "other", "sha256": digest["other"], "scopes": ["*"], "companies": ["andes-cl"]},
+                {"name": "cases", "sha256": digest["cases"], "scopes": ["cases:read"], "companies": [COMPANY]},
+            ]
+        ),
+        encoding="utf-8",
+    )
+    app = http.create_app(
+        {"dunning": service.service.router(service.context)},
+        access=http.KeyAccess(keys),
+        frame=page.Frame(companies=service.context.companies, clock=service.clock),
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost") as guarded:
+        read = [
+            (await guarded.get(place, headers={"Authorization": f"Bearer {key}"})).status_code
+            for key in ("other", "cases")
+        ]
+        asked = [
+            (
+                await guarded.post(
+                    "/dunning/v1/back-tests",
+                    json=_asked(),
+                    headers={"Authorization": f"Bearer {key}", "Idempotency-Key": "k"},
+                )
+            ).status_code
+            for key in ("other", "cases")
+        ]
+
+    assert (read, asked) == ([404, 403], [404, 403])
 
 
 async def test_the_page_simulates_a_day(service: Any, client: httpx.AsyncClient) -> None:
