@@ -123,6 +123,10 @@ bench: install ## Speed beside fair opponents: make bench OUT=figures.json
 bench-nightly: install ## One night's evaluation of 250,000 cases by two workers
 	@$(BIN)/python benchmarks/all_benchmarks.py --only full-nightly $(if $(OUT),--out $(OUT))
 
+.PHONY: bench-preview
+bench-preview: install ## A preview of 1,000,000 receivables in 250,000 cases, by one worker
+	@$(BIN)/python benchmarks/all_benchmarks.py --only full-preview $(if $(OUT),--out $(OUT))
+
 .PHONY: mutation
 mutation: install ## Change payments' domain line by line and count the changes that no unit test notices
 	cd services/payments && rm -rf mutants && $(CURDIR)/$(BIN)/mutmut run >/dev/null && $(CURDIR)/$(BIN)/mutmut results && \

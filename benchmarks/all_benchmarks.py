@@ -55,6 +55,10 @@ async def _preview(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT00
     return await preview.measure(directory, cases=2_000 if quick else 10_000)
 
 
+async def _full_preview(directory: Path, _quick: bool) -> list[Figure]:  # noqa: FBT001
+    return await preview.measure(directory, cases=250_000)
+
+
 async def _running(directory: Path, quick: bool) -> list[Figure]:  # noqa: FBT001
     rounds, http_seconds, stream_seconds = (1, 2, 3) if quick else (3, 10, 20)
     return await running.measure(directory, rounds=rounds, http_seconds=http_seconds, stream_seconds=stream_seconds)
@@ -84,7 +88,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "running": _running,
 }
 #: Too long for every run: only when asked for by name.
-_ON_DEMAND: Final[Mapping[str, Benchmark]] = {"full-nightly": _full_nightly}
+_ON_DEMAND: Final[Mapping[str, Benchmark]] = {"full-nightly": _full_nightly, "full-preview": _full_preview}
 
 
 def main() -> int:

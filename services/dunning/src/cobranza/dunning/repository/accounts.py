@@ -12,6 +12,7 @@ from cobranza.chassis.ids import new_id
 from cobranza.contracts.reasons import Reason
 from cobranza.dunning.domain.facts import UNDER_WAY, Correction, EffectInForce, Promise, Run, Stop
 from cobranza.dunning.repository.rows import (
+    BEFORE_ALL,
     ITEM_COLUMNS,
     AccountKey,
     StoredAccount,
@@ -129,11 +130,11 @@ async def owing_accounts(tx: Transaction, *, company: str, after: UUID | None, m
     rows = await tx.execute(
         """
         SELECT a.account_id FROM account a WHERE a.company = :company
-            AND (CAST(:after AS uuid) IS NULL OR a.account_id > CAST(:after AS uuid))
+            AND a.account_id > CAST(:after AS uuid)
             AND EXISTS (SELECT 1 FROM receivable r WHERE r.account_id = a.account_id AND r.open > 0)
         ORDER BY a.account_id LIMIT :most
         """,
-        {"company": company, "after": after, "most": most},
+        {"company": company, "after": after or BEFORE_ALL, "most": most},
     )
     return [row.account_id for row in rows]
 

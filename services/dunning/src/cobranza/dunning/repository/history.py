@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from cobranza.chassis.database import Transaction
+from cobranza.dunning.repository.rows import BEFORE_ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,8 @@ async def known_accounts(tx: Transaction, *, company: str, after: UUID | None, m
     rows = await tx.execute(
         """
         SELECT account_id FROM account WHERE company = :company
-            AND (CAST(:after AS uuid) IS NULL OR account_id > CAST(:after AS uuid)) ORDER BY account_id LIMIT :most
+            AND account_id > CAST(:after AS uuid) ORDER BY account_id LIMIT :most
         """,
-        {"company": company, "after": after, "most": most},
+        {"company": company, "after": after or BEFORE_ALL, "most": most},
     )
     return [row.account_id for row in rows]

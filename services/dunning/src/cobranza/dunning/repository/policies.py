@@ -9,7 +9,7 @@ from uuid import UUID
 from cobranza.chassis.database import Transaction
 from cobranza.dunning.domain.facts import Item
 from cobranza.dunning.repository.evaluations import write_items
-from cobranza.dunning.repository.rows import PolicyKey, StoredPolicy
+from cobranza.dunning.repository.rows import BEFORE_ALL, PolicyKey, StoredPolicy
 
 
 async def policies(tx: Transaction, *, companies: Iterable[str], pinned: Iterable[PolicyKey]) -> list[StoredPolicy]:
@@ -78,10 +78,10 @@ async def pinned_accounts(
     rows = await tx.execute(
         """
         SELECT account_id FROM collection_case WHERE company = :company AND policy = :policy AND closed_on IS NULL
-            AND policy_version <> :other_than AND (CAST(:after AS uuid) IS NULL OR account_id > :after)
+            AND policy_version <> :other_than AND account_id > CAST(:after AS uuid)
         ORDER BY account_id LIMIT :most
         """,
-        {"company": company, "policy": policy, "other_than": other_than, "after": after, "most": most},
+        {"company": company, "policy": policy, "other_than": other_than, "after": after or BEFORE_ALL, "most": most},
     )
     return [row.account_id for row in rows]
 

@@ -14,6 +14,8 @@ from cobranza.dunning.domain.facts import Correction, EffectInForce, Issued, Par
 #: One timer per account: its next evaluation.
 TIMER_KIND: Final = "case"
 
+#: Where reading page by page begins; a condition that may be absent would read what is behind it on every page.
+BEFORE_ALL: Final = UUID(int=0)
 #: What `item_of` reads, of `receivable r`.
 ITEM_COLUMNS: Final = (
     "r.receivable_id, r.number, r.due_on, r.issued, r.open, r.level, r.level_step, r.passed, r.last_notice_on, r.issued_on,"
