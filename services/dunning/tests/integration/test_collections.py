@@ -1,6 +1,7 @@
 """Cases, steps and decisions, from the events of others to the events of dunning."""
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -718,3 +719,27 @@ async def test_a_replacement_inherits_the_level_of_the_invoice_it_replaces(servi
     rows = await service.rows("SELECT number, level, level_step FROM receivable ORDER BY number")
     assert [tuple(row) for row in rows] == [("A-1", 1, "aviso-1"), ("A-2", 1, "aviso-1")]
     assert [task["kind"] for task in await service.told("task-created")] == ["correction"]
+
+
+async def test_risk_tags_and_age_of_a_customer_are_asked_by_conditions(service: Any, tmp_path: Path) -> None:
+    file = tmp_path / "asking.yaml"
+    when = "when: { risk: [high], tag: [export], months_as_customer: { ge: 12 } }"
+    preset = gateways.read_source("friendly-b2b").replace("template: aviso-1 }", f"template: aviso-1, {when} }}")
+    file.write_text(preset, encoding="utf-8")
+    await service.activate(str(file))
+    known = {
+        "company": "acme-mx", "revision": 1, "name": "Uno", "country": "MX", "language": "es-MX",
+        "zone": "America/Mexico_City", "risk": "high", "tags": ["export", "vip"], "customer_since": "2025-01-14",
+    }  # fmt: skip
+    others = [{}, {"risk": "low"}, {"tags": []}, {"customer_since": "2026-01-15"}]
+    customers = [{**known, **other, "customer": f"C-{number}"} for number, other in enumerate(others)]
+
+    await service.tell(
+        *(invoicing.CustomerChanged.model_validate(told) for told in customers), topic="cobranza.customers"
+    )
+    await service.tell(*(service.receivable(f"A-{n}", "01-11", customer=f"C-{n}") for n in range(4)))
+    await service.at("01-14")
+
+    assert [told["customer"] for told in await service.told("notice-requested")] == ["C-0"]
+    skipped = await service.told("step-skipped")
+    assert skipped == [] or {(told["step"], told["reason"]) for told in skipped} == {("aviso-1", "when_false")}
