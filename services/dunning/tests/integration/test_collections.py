@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from prometheus_client import REGISTRY
 
 from cobranza.chassis.streams import Event
 from cobranza.contracts import identifiers, invoicing, notifications, payments
@@ -743,3 +744,38 @@ async def test_risk_tags_and_age_of_a_customer_are_asked_by_conditions(service: 
     assert [told["customer"] for told in await service.told("notice-requested")] == ["C-0"]
     skipped = await service.told("step-skipped")
     assert skipped == [] or {(told["step"], told["reason"]) for told in skipped} == {("aviso-1", "when_false")}
+
+
+async def test_a_debt_that_is_written_off_closes_its_case_as_such(service: Any) -> None:
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"))
+    await service.at("01-14")
+
+    await service.tell(service.receivable("A-1", "01-11", open="0.00", cause="written-off"))
+
+    assert [told["outcome"] for told in await service.told("case-closed")] == ["written_off"]
+    assert await service.broken() == {}
+
+
+async def test_d20_money_that_was_there_before_the_notice_is_counted_as_wrongful_once(service: Any) -> None:
+    def counted() -> float:
+        return REGISTRY.get_sample_value("cobranza_wrongful_notices_total") or 0.0
+
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"), service.receivable("B-1", "01-12"))
+    await service.at("01-15")
+    [request] = await service.told("notice-requested")
+    await service.sent(request, "01-15")
+    before = counted()
+    paid = service.receivable("A-1", "01-11", open="0.00", cause="payment-received")
+    late = paid.model_copy(update={"effective_on": date(2027, 1, 14), "recorded_on": date(2027, 1, 18)})
+    in_time = service.receivable("B-1", "01-12", open="0.00", cause="payment-received").model_copy(
+        update={"effective_on": date(2027, 1, 18), "recorded_on": date(2027, 1, 18)}
+    )
+
+    await service.at("01-18")
+    await service.tell(late)
+    await service.tell(in_time)
+
+    assert [told["kind"] for told in await service.told("task-created")] == ["correction"]
+    assert counted() - before == 1
