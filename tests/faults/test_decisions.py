@@ -243,7 +243,7 @@ def test_15_25_a_server_killed_under_decisions_forgets_no_case(platform: Platfor
     assert platform.pid(server) != killed
     assert platform.is_sound(), platform.broken()
     requested = platform.rows(
-        "SELECT customer FROM collection_case JOIN step_run USING (case_id) WHERE company = $1", company
+        "SELECT c.customer FROM collection_case c JOIN step_run s USING (case_id) WHERE c.company = $1", company
     )
     assert Counter(row["customer"] for row in requested) == Counter(customers)
     assert platform.count("SELECT count(*) FROM parked") == 0

@@ -1,10 +1,12 @@
 """Cases, steps and decisions, from the events of others to the events of dunning."""
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from prometheus_client import REGISTRY
 
 from cobranza.chassis.streams import Event
 from cobranza.contracts import identifiers, invoicing, notifications, payments
@@ -718,3 +720,62 @@ async def test_a_replacement_inherits_the_level_of_the_invoice_it_replaces(servi
     rows = await service.rows("SELECT number, level, level_step FROM receivable ORDER BY number")
     assert [tuple(row) for row in rows] == [("A-1", 1, "aviso-1"), ("A-2", 1, "aviso-1")]
     assert [task["kind"] for task in await service.told("task-created")] == ["correction"]
+
+
+async def test_risk_tags_and_age_of_a_customer_are_asked_by_conditions(service: Any, tmp_path: Path) -> None:
+    file = tmp_path / "asking.yaml"
+    when = "when: { risk: [high], tag: [export], months_as_customer: { ge: 12 } }"
+    preset = gateways.read_source("friendly-b2b").replace("template: aviso-1 }", f"template: aviso-1, {when} }}")
+    file.write_text(preset, encoding="utf-8")
+    await service.activate(str(file))
+    known = {
+        "company": "acme-mx", "revision": 1, "name": "Uno", "country": "MX", "language": "es-MX",
+        "zone": "America/Mexico_City", "risk": "high", "tags": ["export", "vip"], "customer_since": "2025-01-14",
+    }  # fmt: skip
+    others = [{}, {"risk": "low"}, {"tags": []}, {"customer_since": "2026-01-15"}]
+    customers = [{**known, **other, "customer": f"C-{number}"} for number, other in enumerate(others)]
+
+    await service.tell(
+        *(invoicing.CustomerChanged.model_validate(told) for told in customers), topic="cobranza.customers"
+    )
+    await service.tell(*(service.receivable(f"A-{n}", "01-11", customer=f"C-{n}") for n in range(4)))
+    await service.at("01-14")
+
+    assert [told["customer"] for told in await service.told("notice-requested")] == ["C-0"]
+    skipped = await service.told("step-skipped")
+    assert skipped == [] or {(told["step"], told["reason"]) for told in skipped} == {("aviso-1", "when_false")}
+
+
+async def test_a_debt_that_is_written_off_closes_its_case_as_such(service: Any) -> None:
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"))
+    await service.at("01-14")
+
+    await service.tell(service.receivable("A-1", "01-11", open="0.00", cause="written-off"))
+
+    assert [told["outcome"] for told in await service.told("case-closed")] == ["written_off"]
+    assert await service.broken() == {}
+
+
+async def test_d20_money_that_was_there_before_the_notice_is_counted_as_wrongful_once(service: Any) -> None:
+    def counted() -> float:
+        return REGISTRY.get_sample_value("cobranza_wrongful_notices_total") or 0.0
+
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"), service.receivable("B-1", "01-12"))
+    await service.at("01-15")
+    [request] = await service.told("notice-requested")
+    await service.sent(request, "01-15")
+    before = counted()
+    paid = service.receivable("A-1", "01-11", open="0.00", cause="payment-received")
+    late = paid.model_copy(update={"effective_on": date(2027, 1, 14), "recorded_on": date(2027, 1, 18)})
+    in_time = service.receivable("B-1", "01-12", open="0.00", cause="payment-received").model_copy(
+        update={"effective_on": date(2027, 1, 18), "recorded_on": date(2027, 1, 18)}
+    )
+
+    await service.at("01-18")
+    await service.tell(late)
+    await service.tell(in_time)
+
+    assert [told["kind"] for told in await service.told("task-created")] == ["correction"]
+    assert counted() - before == 1

@@ -717,6 +717,20 @@ def test_d10_a_broken_promise_brings_the_next_step_at_once() -> None:
     assert (decision.contact.step, decision.contact.claimed) == (R2, 18_000_00)
 
 
+def test_d6_a_promise_kept_by_money_that_goes_back_is_broken() -> None:
+    case = played(level(R1), last_contact_on=on("01-14"))
+    case.tell(dunning.PromiseMade.model_validate(promise()))
+    case.every_day(on("01-20"), on("02-01"))
+    case.tell(balance(A, open=0, day="02-02"))
+    kept = case.evaluate(on("02-02"))
+    case.tell(balance(A, open=58_000_00, day="02-05"))
+    broken = case.evaluate(on("02-05"))
+
+    assert [judging.verdict for judging in kept.judgings] == ["kept"]
+    assert [judging.verdict for judging in broken.judgings] == ["broken"]
+    assert "broken_promise" in {asked.kind for asked in broken.askings}
+
+
 def test_a_plan_in_good_standing_and_a_hand_over_stop_contact() -> None:
     amount = {"amount": "58000.00", "currency": "MXN"}
     plan = dunning.PlanAgreed.model_validate(

@@ -208,6 +208,10 @@ EFFECT = "  - {{ id: x, offset: 20, kind: effect, effect: {}, requires: {{ issue
         (("end:", EFFECT.format("credit_hold", "") + "end:"), None),
         (("end:", EFFECT.format("legal", "") + "end:"), "17:40 P206 steps[x].effect: 'legal' needs 'approval'"),
         (("end:", EFFECT.format("fee", "") + "end:"), "17:5 P103 steps[x]: key 'fee' is missing"),
+        (("end:", EFFECT.format("write_off", ", approval: { role: credit_manager }") + "end:"), None),
+        (("end:", EFFECT.format("write_off", ", approval: { role: credit_manager }")
+          + EFFECT.format("credit_hold", "").replace("id: x", "id: y") + "end:"),
+         "17:40 P204 steps[x].effect: 'write_off' needs the end of the ladder, and 'y' comes after it"),
         (("end:", EFFECT.format("fee", ", fee: gestion") + "end:"), "17:103 P301 steps[x].fee: no fee 'gestion' under 'fees'"),
         (("min_gap_days: 3", "min_gap_days: 3\ninterest: { rule: mx, charge_at: x }"),
          "12:34 P203 interest.charge_at: no step 'x'"),

@@ -28,11 +28,23 @@ CATALOGUE: Final = Catalogue(
             kind="gauge",
             meaning="Companies whose notices wait because they are more than usual; a person releases them.",
         ),
+        Metric(
+            name="accounts_without_policy",
+            kind="gauge",
+            meaning="Debtors' accounts that no policy in force applies to: nobody is contacted about them.",
+        ),
+        Metric(
+            name="wrongful_notices_total",
+            kind="counter",
+            meaning="Debts that a notice asked for although money recorded later had been there before it.",
+        ),
     )
 )
 _DECISIONS: Final = CATALOGUE.counter("dunning_decisions_total")
 _CASES: Final = CATALOGUE.gauge("cases")
 _BRAKES: Final = CATALOGUE.gauge("brakes_tripped")
+_WITHOUT_POLICY: Final = CATALOGUE.gauge("accounts_without_policy")
+_WRONGFUL: Final = CATALOGUE.counter("wrongful_notices_total")
 _REARMED: Final = CATALOGUE.counter("cases_rearmed_total")
 
 
@@ -55,3 +67,13 @@ def count_rearmed(accounts: int) -> None:
 def gauge_brakes(companies: int) -> None:
     """Show how many companies' notices wait for a person."""
     _BRAKES.set(companies)
+
+
+def gauge_without_policy(accounts: int) -> None:
+    """Show how many accounts no policy applies to."""
+    _WITHOUT_POLICY.set(accounts)
+
+
+def count_wrongful(debts: int) -> None:
+    """Count debts that were asked for although they were paid."""
+    _WRONGFUL.inc(debts)

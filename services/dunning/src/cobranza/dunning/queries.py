@@ -252,11 +252,10 @@ async def brakes(connection: AsyncConnection) -> dict[str, Any]:
     return {row.company: row for row in rows}
 
 
-async def waiting_for(connection: AsyncConnection, *, company: str, reason: str) -> int:
-    """How many accounts of a company wait for a reason."""
-    result = await connection.execute(
-        select(func.count()).where(account.c.company == company, account.c.reason == reason)
-    )
+async def waiting_for(connection: AsyncConnection, *, company: str | None, reason: str) -> int:
+    """How many accounts of a company, or of all, wait for a reason."""
+    of_company = () if company is None else (account.c.company == company,)
+    result = await connection.execute(select(func.count()).where(*of_company, account.c.reason == reason))
     return int(result.scalar_one())
 
 

@@ -8,6 +8,7 @@ from typing import Final
 from cobranza.chassis.database import Database
 from cobranza.chassis.service import Context, Job
 from cobranza.chassis.timers import Handler, Together
+from cobranza.contracts.reasons import Reason
 from cobranza.dunning import metrics, queries
 from cobranza.dunning.repository import TIMER_KIND
 from cobranza.dunning.settings import DunningSettings
@@ -43,6 +44,7 @@ def jobs(context: Context[DunningSettings]) -> Sequence[Job]:
         async with context.database.reading() as connection:
             metrics.gauge_cases(await queries.cases_by_state(connection))
             metrics.gauge_brakes(len(await queries.brakes(connection)))
+            metrics.gauge_without_policy(await queries.waiting_for(connection, company=None, reason=Reason.NO_POLICY))
         return False
 
     return (

@@ -125,6 +125,9 @@ customer = Table(
     Column("country", Text),
     Column("protected_party", Text),
     Column("reachable", Boolean),
+    Column("risk", Text),
+    Column("tags", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("since", Date),
     PrimaryKeyConstraint("company", "customer"),
 )
 

@@ -85,6 +85,9 @@ class Intake:
             owner=told.owner,
             contacts=told.contacts,
             virtual_accounts=told.virtual_accounts,
+            risk=told.risk,
+            tags=told.tags,
+            customer_since=told.customer_since,
         )
         tx.publish(changed, sequence=await repository.save_customer(tx, changed))
         return "accepted"
@@ -307,7 +310,7 @@ def timer_key(company: str, receivable_id: UUID) -> str:
 
 
 #: Fields of events that came after the first version: absent, they leave the content what it was without them.
-_LATER_FIELDS: Final = ("payment_method_code", "virtual_accounts")
+_LATER_FIELDS: Final = ("payment_method_code", "virtual_accounts", "risk", "tags", "customer_since")
 
 
 async def _seen(tx: Transaction, told: ingress.IngressPayload) -> bool:

@@ -79,6 +79,9 @@ class CustomerChanged(IngressPayload):
             description="Accounts of the company on which this customer alone pays, such as a virtual CLABE",
         ),
     ] = ()
+    risk: Annotated[Slug | None, Field(description="Risk class, as the creditor names it")] = None
+    tags: Annotated[tuple[Slug, ...], Field(max_length=50, description="Whatever policies ask of, such as export")] = ()
+    customer_since: Annotated[date | None, Field(description="Day of the first business done")] = None
 
 
 class InvoiceIssued(InvoiceTerms, IngressPayload):

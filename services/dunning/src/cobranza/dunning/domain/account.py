@@ -378,6 +378,9 @@ def _customer(account: Account, told: invoicing.CustomerChanged) -> Account:
             country=told.country,
             language=told.language,
             protected_party=told.protected_party,
+            risk=told.risk,
+            tags=frozenset(told.tags),
+            since=told.customer_since,
             reachable=bool(told.contacts),
             revision=told.revision,
         )

@@ -9,8 +9,9 @@ from typing import Final
 from uuid import UUID
 
 from cobranza.contracts.reasons import Reason
+from cobranza.dunning.domain.condition import Subject
 from cobranza.dunning.domain.decision import Judging, PlanEnding, PlanOutcome
-from cobranza.dunning.domain.facts import AccountFacts, Promise, PromiseVerdict, Stop
+from cobranza.dunning.domain.facts import AccountFacts, Debtor, Promise, PromiseVerdict, Stop
 from cobranza.dunning.domain.ladder import DAY, Ladder
 from cobranza.dunning.domain.policy import DefaultAfter
 
@@ -182,3 +183,23 @@ def _plan_outcome(
         else:
             dates.append(late_on + DAY)
     return ("defaulted" if missed >= rule.missed else None), dates
+
+
+def subject_of(debtor: Debtor, promises: Sequence[Promise], as_of: date) -> Subject:
+    """What conditions may ask of the customer alone, as the choice of a policy does."""
+    return Subject(
+        segment=debtor.segment,
+        risk=debtor.risk,
+        country=debtor.country,
+        language=debtor.language,
+        tag=debtor.tags,
+        protected_party=debtor.protected_party,
+        broken_promises=debtor.broken_promises + broken_in_a_year(promises, as_of),
+        months_as_customer=None if debtor.since is None else _months(debtor.since, as_of),
+        reachable=debtor.reachable,
+    )
+
+
+def _months(since: date, as_of: date) -> int:
+    months = (as_of.year - since.year) * 12 + as_of.month - since.month
+    return months - (as_of.day < since.day)

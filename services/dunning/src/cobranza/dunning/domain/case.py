@@ -13,7 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from cobranza.contracts.reasons import Reason
-from cobranza.dunning.domain.agreements import broken_in_a_year, judge, judged
+from cobranza.dunning.domain.agreements import judge, judged, subject_of
 from cobranza.dunning.domain.condition import Subject
 from cobranza.dunning.domain.decision import (
     Action,
@@ -570,20 +570,11 @@ class _Evaluation:
             overdue = [plan for plan in self._plans if plan.item.due_on < as_of]
             # Before anything is overdue the case is what is about to be.
             counted = overdue or self._plans
-            self._subject = Subject(
-                segment=debtor.segment,
-                risk=debtor.risk,
-                country=debtor.country,
-                language=debtor.language,
-                tag=debtor.tags,
-                protected_party=debtor.protected_party,
-                case_amount=sum(plan.claimable for plan in counted),
-                items=len(counted),
-                oldest_dpd=max(0, (as_of - self._plans[0].item.due_on).days),
-                broken_promises=debtor.broken_promises + broken_in_a_year(self._facts.promises, as_of),
-                months_as_customer=None if debtor.since is None else _months(debtor.since, as_of),
-                reachable=debtor.reachable,
-            )
+            subject = subject_of(debtor, self._facts.promises, as_of)
+            subject.case_amount = sum(plan.claimable for plan in counted)
+            subject.items = len(counted)
+            subject.oldest_dpd = max(0, (as_of - self._plans[0].item.due_on).days)
+            self._subject = subject
         return self._subject
 
     def _see_end(self, plan: ItemDecision) -> None:
@@ -831,11 +822,6 @@ def _order(item: Item) -> tuple[date, UUID]:
 def _not_softer(tone: Tone, heard: str | None) -> Tone:
     """The step's tone, or the hardest one already heard."""
     return TONES[max(HARDNESS[tone], HARDNESS.get(heard or "", 0))]
-
-
-def _months(since: date, as_of: date) -> int:
-    months = (as_of.year - since.year) * 12 + as_of.month - since.month
-    return months - (as_of.day < since.day)
 
 
 def _findings(plans: Sequence[ItemDecision]) -> tuple[Finding, ...]:

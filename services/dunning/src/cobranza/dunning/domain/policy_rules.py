@@ -198,6 +198,14 @@ class Rules:
             missing = [f"'{key}'" for key in ("issued", "term_days") if key not in present]
             place = entry.table.place if requires is None else requires.place
             yield fault_at(place, "P204", entry.path, f"{effect!r} needs 'requires' with {' and '.join(missing)}")
+        later = next((known.label for known in self._entries if known.position > entry.position), None)
+        if effect == "write_off" and later is not None:
+            yield fault_at(
+                entry.at("effect"),
+                "P204",
+                f"{entry.path}.effect",
+                f"'write_off' needs the end of the ladder, and {later!r} comes after it",
+            )
         if entry.table.get("approval") is None:
             if effect in NEED_APPROVAL:
                 yield fault_at(entry.at("effect"), "P206", f"{entry.path}.effect", f"{effect!r} needs 'approval'")

@@ -23,9 +23,8 @@ from cobranza.dunning.domain.account import (
     follow,
     follow_closed,
 )
-from cobranza.dunning.domain.agreements import broken_in_a_year
+from cobranza.dunning.domain.agreements import subject_of
 from cobranza.dunning.domain.case import evaluate
-from cobranza.dunning.domain.condition import Subject
 from cobranza.dunning.domain.decision import Action, Decision
 from cobranza.dunning.domain.errors import UnknownStepRunError
 from cobranza.dunning.domain.facts import UNDER_WAY, AccountFacts, CashNeed, Item, Run
@@ -299,15 +298,7 @@ class _Run:
         facts = account.facts
         if any(item.level for item in facts.items) or any(run.state in UNDER_WAY for run in facts.runs):
             return self._ladder
-        debtor = facts.debtor
-        subject = Subject(
-            segment=debtor.segment,
-            country=debtor.country,
-            language=debtor.language,
-            protected_party=debtor.protected_party,
-            broken_promises=debtor.broken_promises + broken_in_a_year(facts.promises, day),
-            reachable=debtor.reachable,
-        )
+        subject = subject_of(facts.debtor, facts.promises, day)
         return self._ladder if self._ladder.policy.applies_to.holds(subject) else None
 
     def _answered(self, account: Account, action: Action, day: date) -> Account:

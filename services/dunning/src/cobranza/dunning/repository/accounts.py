@@ -197,7 +197,8 @@ async def _read_accounts(
     # After the locks, so that these see what the transaction before us wrote.
     rows = await tx.execute(
         """
-        SELECT a.account_id, u.language, u.segment, u.country, u.protected_party, u.reachable, u.revision,
+        SELECT a.account_id, u.language, u.segment, u.country, u.protected_party, u.reachable, u.risk, u.tags, u.since,
+            u.revision,
             EXISTS (SELECT 1 FROM hold h WHERE h.company = a.company AND h.customer = a.customer) AS has_holds,
             EXISTS (SELECT 1 FROM step_run s WHERE s.case_id = c.case_id) AS has_runs,
             c.case_id, c.state, c.policy, c.policy_version, c.heard_tone, c.opened_on, c.version
@@ -212,11 +213,11 @@ async def _read_accounts(
     for row in rows:
         account = accounts[row.account_id]
         if row.revision is not None:
-            account.debtor = StoredCustomer(*tuple(row)[1:7])
+            account.debtor = StoredCustomer(*tuple(row)[1:10])
         if row.has_holds:
             held.append(row.account_id)
         if row.case_id is not None:
-            account.case = StoredCase(*tuple(row)[9:])
+            account.case = StoredCase(*tuple(row)[12:])
             if row.has_runs:
                 running.add(row.case_id)
     of_runs: set[UUID] = set()

@@ -168,12 +168,14 @@ async def save_customers(tx: Transaction, changes: Sequence[CustomerChanged]) ->
     if changes:
         await tx.execute(
             """
-            INSERT INTO customer (company, customer, revision, language, segment, country, protected_party, reachable)
+            INSERT INTO customer (company, customer, revision, language, segment, country, protected_party, reachable, risk,
+                tags, since)
             SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS t(company text, customer text, revision bigint,
-                language text, segment text, country text, protected_party text, reachable boolean)
+                language text, segment text, country text, protected_party text, reachable boolean, risk text, tags text[],
+                since date)
             ON CONFLICT (company, customer) DO UPDATE SET revision = excluded.revision, language = excluded.language,
                 segment = excluded.segment, country = excluded.country, protected_party = excluded.protected_party,
-                reachable = excluded.reachable
+                reachable = excluded.reachable, risk = excluded.risk, tags = excluded.tags, since = excluded.since
             """,
             {
                 "rows": as_json(
@@ -186,6 +188,9 @@ async def save_customers(tx: Transaction, changes: Sequence[CustomerChanged]) ->
                         "country": told.country,
                         "protected_party": told.protected_party,
                         "reachable": bool(told.contacts),
+                        "risk": told.risk,
+                        "tags": told.tags,
+                        "since": told.customer_since,
                     }
                     for told in changes
                 )

@@ -9,7 +9,7 @@ from datetime import date
 from typing import Any, Final
 from uuid import UUID
 
-from cobranza.dunning.domain.facts import Correction, EffectInForce, Issued, PartPayment, Promise, Run, Stop
+from cobranza.dunning.domain.facts import Correction, Debtor, EffectInForce, Issued, PartPayment, Promise, Run, Stop
 
 #: One timer per account: its next evaluation.
 TIMER_KIND: Final = "case"
@@ -84,7 +84,25 @@ class StoredCustomer:
     country: str | None
     protected_party: str | None
     reachable: bool | None
+    risk: str | None
+    tags: Sequence[str]
+    since: date | None
     revision: int
+
+    @property
+    def debtor(self) -> Debtor:
+        """As the domain asks of it."""
+        return Debtor(
+            segment=self.segment,
+            risk=self.risk,
+            country=self.country,
+            language=self.language,
+            tags=frozenset(self.tags),
+            protected_party=self.protected_party,
+            since=self.since,
+            reachable=self.reachable,
+            revision=self.revision,
+        )
 
 
 @dataclass(slots=True)

@@ -413,7 +413,7 @@ class Application:
         """What the debtor is to be told outside the ladder, and effects that are taken back, are people's tasks."""
         for telling in decision.tellings:
             about = telling.corrections[0].reason if telling.corrections else telling.purpose
-            await self._ask(
+            is_new = await self._ask(
                 about=f"{telling.purpose}|{case.case_id}|{about}|{self.as_of}",
                 kind=telling.purpose,
                 role="collector",
@@ -422,6 +422,8 @@ class Application:
                 case_id=CaseId(case.case_id),
                 receivable_ids=telling.receivable_ids[:MOST_TOLD],
             )
+            if is_new:
+                metrics.count_wrongful(sum(known.reason == "paid_before" for known in telling.corrections))
         for undoing in decision.undoings:
             await self._ask(
                 about=f"{undoing.by}|{case.case_id}|{undoing.effect.step}|{undoing.effect.run}",

@@ -22,7 +22,7 @@ from cobranza.contracts.reasons import Reason
 from cobranza.dunning import metrics, repository
 from cobranza.dunning.domain import brake
 from cobranza.dunning.domain.account import Account, applied, follow, follow_closed
-from cobranza.dunning.domain.agreements import broken_in_a_year
+from cobranza.dunning.domain.agreements import subject_of
 from cobranza.dunning.domain.case import evaluate
 from cobranza.dunning.domain.condition import Subject
 from cobranza.dunning.domain.document import Document, Table, from_plain
@@ -258,7 +258,7 @@ class Desk:
             and (choice.company, choice.currency) == (account.company, account.currency)
             and choice.effective_from <= as_of
         ]
-        subject = subject_of(account, as_of)
+        subject = subject_of_account(account, as_of)
         for choice in sorted(active, key=lambda choice: (-choice.priority, choice.policy)):
             loaded = await self._load(tx, choice)
             if loaded.policy.applies_to.holds(subject):
@@ -342,20 +342,10 @@ def _pin(account: StoredAccount) -> repository.PolicyKey | None:
     return None if is_quiet else (account.company, case.policy, case.policy_version)
 
 
-def subject_of(account: StoredAccount, as_of: date) -> Subject:
+def subject_of_account(account: StoredAccount, as_of: date) -> Subject:
     """What the choice of a policy may ask."""
-    debtor = account.debtor
-    broken = broken_in_a_year(account.promises, as_of)
-    if debtor is None:
-        return Subject(broken_promises=broken)
-    return Subject(
-        segment=debtor.segment,
-        country=debtor.country,
-        language=debtor.language,
-        protected_party=debtor.protected_party,
-        broken_promises=broken,
-        reachable=debtor.reachable,
-    )
+    debtor = Debtor() if account.debtor is None else account.debtor.debtor
+    return subject_of(debtor, account.promises, as_of)
 
 
 def _follow(stored: StoredAccount, account: Account, told: Payload, ladder: Ladder | None) -> Account:
@@ -419,16 +409,7 @@ def account_of(
         cash=CashNeed(cash) if profile.cash_feed == "watermark" else None,
         control=verdict,
         start_on=profile.dunning_start,
-        debtor=Debtor()
-        if debtor is None
-        else Debtor(
-            segment=debtor.segment,
-            country=debtor.country,
-            language=debtor.language,
-            protected_party=debtor.protected_party,
-            reachable=debtor.reachable,
-            revision=debtor.revision,
-        ),
+        debtor=Debtor() if debtor is None else debtor.debtor,
         evaluated_on=stored.evaluated_on,
         promised_on=stored.next_check_on,
         caught_up_on=stored.caught_up_on,

@@ -23,7 +23,7 @@ from cobranza.dunning.domain.policy import Policy
 from cobranza.dunning.domain.simulation import Evaluated, play, replay
 from cobranza.dunning.repository import StoredAccount
 from cobranza.dunning.use_cases.application import LoadedPolicy
-from cobranza.dunning.use_cases.evaluation import Desk, account_of, subject_of
+from cobranza.dunning.use_cases.evaluation import Desk, account_of, subject_of_account
 from cobranza.dunning.use_cases.policies import require_calendar
 from cobranza.dunning.use_cases.recorded import recorded_facts
 
@@ -274,4 +274,4 @@ def _applying(loaded: LoadedPolicy, account: StoredAccount, on: date) -> LoadedP
     """The policy when the account is one of those it is for."""
     if account.currency != loaded.policy.currency:
         return None
-    return loaded if loaded.policy.applies_to.holds(subject_of(account, on)) else None
+    return loaded if loaded.policy.applies_to.holds(subject_of_account(account, on)) else None
