@@ -17,6 +17,7 @@ from cobranza.chassis.streams import Event
 from cobranza.contracts import payments
 from cobranza.contracts.envelope import Envelope, decode
 from cobranza.contracts.topics import topic
+from cobranza.dunning.domain.errors import AgreementRefusedError
 from cobranza.dunning.use_cases import policies
 from cobranza.dunning.use_cases.application import Trigger
 from cobranza.dunning.use_cases.following import follow_payments
@@ -96,6 +97,61 @@ async def test_a_promise_that_breaks_a_rule_is_refused(
 
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
     assert await service.told("promise") == []
+
+
+async def test_a_promise_beyond_the_limits_waits_for_a_second_person_and_contact_goes_on(
+    service: Any, client: httpx.AsyncClient
+) -> None:
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"), service.receivable("B-1", "01-11", customer="C-2"))
+    await service.at("01-13")
+
+    # The policy allows fifteen days, and thirty when somebody approves.
+    asked = await _post(client, "promises", _promise(service, promised_on="2027-02-04"), "k-1")
+    other = service.receivable("B-1", "01-11", customer="C-2")
+    lines = [{"receivable_id": str(other.receivable_id), "amount": {"amount": "58000.00", "currency": "MXN"}}]
+    unwanted = await _post(
+        client, "promises", _promise(service, customer="C-2", lines=lines, promised_on="2027-02-04"), "k-2"
+    )
+    await service.at("01-14")
+    meanwhile = [told["customer"] for told in await service.told("notice-requested")]
+    tasks = [one.json() for one in (asked, unwanted)]
+    url = "tasks/{}/complete"
+    alone = await _post(
+        client, url.format(tasks[0]["task_id"]), {"company": "acme-mx", "disposition": "approved"}, "k-3"
+    )
+    unclear = await _post(client, url.format(tasks[0]["task_id"]), {"company": "acme-mx", "disposition": "done"}, "k-4")
+    await service.complete(tasks[0], "approved")
+    await service.complete(tasks[1], "refused")
+    states = await service.rows("SELECT state, recorded_by, approved_by FROM agreement ORDER BY state")
+
+    assert [(one.status_code, one.json()["kind"], one.json()["role"]) for one in (asked, unwanted)] == [
+        (201, "promise_approval", "supervisor")
+    ] * 2
+    assert sorted(meanwhile) == ["C-1", "C-2"]
+    assert (alone.status_code, unclear.status_code) == (409, 409)
+    [made] = await service.told("promise-made")
+    assert (made["customer"], made["made_on"], made["promised_on"]) == ("C-1", "2027-01-14", "2027-02-04")
+    assert [tuple(row) for row in states] == [("open", "local", "Lucía"), ("refused", "local", None)]
+    [stopped] = await service.rows("SELECT stops FROM account WHERE customer = 'C-1'")
+    assert [stop["reason"] for stop in stopped.stops] == ["promised"]
+    assert await service.broken() == {}
+
+
+async def test_a_proposed_promise_for_what_was_paid_meanwhile_cannot_be_approved(
+    service: Any, client: httpx.AsyncClient
+) -> None:
+    await service.activate()
+    await service.tell(service.receivable("A-1", "01-11"))
+    await service.at("01-13")
+    asked = await _post(client, "promises", _promise(service, promised_on="2027-02-04"), "k-1")
+    await service.tell(service.receivable("A-1", "01-11", open="100.00", cause="payment-received"))
+
+    with pytest.raises(AgreementRefusedError):
+        await service.complete(asked.json(), "approved")
+    await service.complete(asked.json(), "refused")
+
+    assert await service.told("promise-made") == []
 
 
 @pytest.mark.parametrize(("open_", "amount"), [("0.00", "58000.00"), ("50000.00", "50000.01")])

@@ -29,6 +29,7 @@ from cobranza.contracts.dunning import (
     PromiseMade,
     PromiseWithdrawn,
     TaskCompleted,
+    TaskCreated,
 )
 from cobranza.contracts.money import Money, to_decimal
 from cobranza.contracts.payloads import Slug
@@ -385,8 +386,9 @@ def _add_recording(routes: APIRouter, context: Context[DunningSettings]) -> None
         tags=["agreements"],
         dependencies=[scope("agreements:write")],
         status_code=201,
-        response_model=PromiseMade,
+        response_model=PromiseMade | TaskCreated,
         summary="Keep a promise to pay: it is not asked for until its limit, then judged; needs an Idempotency-Key.",
+        description="Beyond the policy's first limits a supervisor's task `promise_approval` is answered, and contact goes on.",
     )
     async def make_promise(request: Request, body: recording.PromiseRequest, principal: CurrentPrincipal) -> Response:
         return await recorded(request, body, principal)

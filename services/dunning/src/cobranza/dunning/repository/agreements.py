@@ -53,21 +53,24 @@ async def add_agreement(
     told: str,
     by: str,
     approved_by: str | None = None,
+    is_proposal: bool = False,
 ) -> None:
-    """Store a new promise, plan, dispute or hand-over as it is told."""
+    """Store a new promise, plan, dispute or hand-over as it is told; a proposal is told to nobody yet."""
     await tx.execute(
         """
         INSERT INTO agreement (agreement_id, company, account_id, kind, state, told, recorded_by, approved_by, version)
-        VALUES (:id, :company, :account_id, :kind, 'open', CAST(:told AS jsonb), :by, :approved_by, 1)
+        VALUES (:id, :company, :account_id, :kind, :state, CAST(:told AS jsonb), :by, :approved_by, :version)
         """,
         {
             "id": agreement_id,
             "company": company,
             "account_id": account_id,
             "kind": kind,
+            "state": "proposed" if is_proposal else "open",
             "told": told,
             "by": by,
             "approved_by": approved_by,
+            "version": 0 if is_proposal else 1,
         },
     )
 
@@ -89,14 +92,17 @@ async def agreement(tx: Transaction, *, company: str, agreement_id: UUID, kind: 
     return result.one_or_none()
 
 
-async def change_agreement(tx: Transaction, agreement_id: UUID, *, state: str, told: str) -> int:
+async def change_agreement(
+    tx: Transaction, agreement_id: UUID, *, state: str, told: str, approved_by: str | None = None
+) -> int:
     """Store what became of an agreement; returns its version."""
     result = await tx.execute(
         """
-        UPDATE agreement SET state = :state, told = told || CAST(:told AS jsonb), version = version + 1
+        UPDATE agreement SET state = :state, told = told || CAST(:told AS jsonb), version = version + 1,
+            approved_by = coalesce(:approved_by, approved_by)
         WHERE agreement_id = :id RETURNING version
         """,
-        {"id": agreement_id, "state": state, "told": told},
+        {"id": agreement_id, "state": state, "told": told, "approved_by": approved_by},
     )
     return int(result.scalar_one())
 

@@ -51,7 +51,10 @@ async def balances(tx: Transaction, ids: Iterable[UUID]) -> dict[UUID, list[Bala
 async def agreements_of(tx: Transaction, ids: Iterable[UUID]) -> dict[UUID, list[Any]]:
     """Promises, plans, disputes and hand-overs of accounts, by account; those that ended too."""
     rows = await tx.execute(
-        "SELECT account_id, kind, state, told FROM agreement WHERE account_id = ANY(CAST(:ids AS uuid[])) ORDER BY agreement_id",
+        """
+        SELECT account_id, kind, state, told FROM agreement WHERE account_id = ANY(CAST(:ids AS uuid[]))
+            AND state NOT IN ('proposed', 'refused') ORDER BY agreement_id
+        """,
         {"ids": sorted(ids)},
     )
     found: dict[UUID, list[Any]] = {}

@@ -17,12 +17,20 @@ from cobranza.contracts.money import Money
 from cobranza.contracts.payloads import Payload
 from cobranza.dunning import repository
 from cobranza.dunning.domain.agreements import broken_in_a_year
-from cobranza.dunning.domain.errors import AgreementEndedError, AgreementRefusedError, UnknownAgreementError
+from cobranza.dunning.domain.errors import (
+    AgreementEndedError,
+    AgreementRefusedError,
+    TaskRefusedError,
+    UnknownAgreementError,
+)
 from cobranza.dunning.domain.policy import Disputes, Plans, Promises
 from cobranza.dunning.repository import StoredAccount, StoredCase, StoredItem
 from cobranza.dunning.use_cases.application import MOST_TOLD, Trigger
 from cobranza.dunning.use_cases.evaluation import Desk
 
+#: The task that a promise beyond the policy's limits waits for; it is about the promise.
+PROMISE_APPROVAL: Final = "promise_approval"
+_APPROVED_IN_BUSINESS_DAYS: Final = 3
 #: An upheld dispute stays stopped until its credit note arrives, at most so many business days.
 CREDIT_NOTE_BUSINESS_DAYS: Final = 10
 
@@ -95,39 +103,32 @@ async def make_promise(
     method: str | None,
     by: str,
     approved_by: str | None,
-) -> dunning.PromiseMade:
+) -> dunning.PromiseMade | dunning.TaskCreated:
     """Keep a promise to pay; what it covers is not asked for until its limit (D10).
 
     Args:
         approved_by: who allowed a later day, or one more promise after those that were broken.
 
+    Returns:
+        The promise; or, beyond the policy's first limits, the supervisor's task to approve it: contact goes on meanwhile.
+
     Raises:
-        AgreementRefusedError: it breaks a limit of the policy, or names what is not open.
+        AgreementRefusedError: it breaks the policy's last limit, or names what is not open.
         UnknownCompanyError: this deployment does not collect for the company.
     """
     subject = await _subject(desk, tx, company, customer, [line.receivable_id for line in lines])
-    case, rules = subject.case, subject.promises
-    most = rules.max_days if approved_by is None else rules.max_days_approved
-    if not subject.as_of <= promised_on <= subject.as_of + timedelta(days=most):
+    rules = subject.promises
+    last_on = subject.as_of + timedelta(days=max(rules.max_days, rules.max_days_approved))
+    if not subject.as_of <= promised_on <= last_on:
         raise AgreementRefusedError(
-            f"a promise is for a day from {subject.as_of} to {subject.as_of + timedelta(days=most)}; later ones need"
-            f" approved_by, at most {rules.max_days_approved} days",
+            f"a promise is for a day from {subject.as_of} to {last_on}, and from"
+            f" {subject.as_of + timedelta(days=rules.max_days + 1)} on a supervisor approves it",
             pointer="/promised_on",
         )
-    broken = broken_in_a_year(subject.account.promises, subject.as_of)
-    if approved_by is None and broken >= rules.max_broken:
-        raise AgreementRefusedError(
-            f"{broken} promises were broken in the last year and the policy allows {rules.max_broken}: name who"
-            " approved it in approved_by",
-            pointer="/approved_by",
-        )
-    _require_lines(subject, lines)
-    open_on = {r for promise in subject.account.promises if promise.verdict == "open" for r in promise.amounts}
-    if any(line.receivable_id in open_on for line in lines):
-        raise AgreementRefusedError("there is an open promise on a receivable: withdraw it first", pointer="/lines")
     made = dunning.PromiseMade.model_validate(
         {
             **subject.identity(),
+            "case_id": subject.case.case_id,
             "promise_id": new_id(),
             "lines": lines,
             "amount": _sum(lines),
@@ -139,9 +140,71 @@ async def make_promise(
             "method": method,
         }
     )
+    _require_promisable(subject, made)
+    is_within = (
+        promised_on <= subject.as_of + timedelta(days=rules.max_days)
+        and broken_in_a_year(subject.account.promises, subject.as_of) < rules.max_broken
+    )
+    if approved_by is None and not is_within:
+        return await _propose(tx, subject, made, by=by)
     await _add(tx, subject, made.promise_id, "promise", made, by=by, approved_by=approved_by)
-    await _evaluate(desk, tx, subject, Trigger("promise-made", str(case.case_id), tx.cause), [made])
+    await _evaluate(desk, tx, subject, Trigger("promise-made", str(subject.case.case_id), tx.cause), [made])
     return made
+
+
+async def decide_proposal(
+    desk: Desk, tx: Transaction, *, company: str, promise_id: UUID, is_approved: bool, by: str
+) -> None:
+    """A second person approves a proposed promise, which is made then, or refuses it.
+
+    Raises:
+        TaskRefusedError: whoever proposed it cannot approve it.
+        AgreementRefusedError: its day is over, or what it names is not open any more.
+    """
+    row, subject = await _of(desk, tx, company, promise_id, "promise")
+    proposed = dunning.PromiseMade.model_validate(row.told)
+    if not is_approved:
+        await repository.change_agreement(tx, promise_id, state="refused", told=proposed.model_dump_json())
+        return
+    if by == row.recorded_by:
+        raise TaskRefusedError(f"{by} asked for it; a second person must approve it")
+    if proposed.promised_on < subject.as_of:
+        raise AgreementRefusedError(f"it was for {proposed.promised_on}, which is over: refuse it")
+    _require_promisable(subject, proposed)
+    made = proposed.model_copy(update={"case_id": subject.case.case_id, "made_on": subject.as_of})
+    version = await repository.change_agreement(
+        tx, promise_id, state="open", told=made.model_dump_json(), approved_by=by
+    )
+    tx.publish(made, sequence=version)
+    await _evaluate(desk, tx, subject, Trigger("promise-made", str(promise_id), tx.cause), [made])
+
+
+async def _propose(tx: Transaction, subject: _Subject, promise: dunning.PromiseMade, *, by: str) -> dunning.TaskCreated:
+    await repository.add_agreement(
+        tx,
+        agreement_id=promise.promise_id,
+        company=subject.account.company,
+        account_id=subject.account.account_id,
+        kind="promise",
+        told=promise.model_dump_json(),
+        by=by,
+        is_proposal=True,
+    )
+    task = dunning.TaskCreated.model_validate(
+        {
+            **subject.identity(),
+            "task_id": new_id(),
+            "kind": PROMISE_APPROVAL,
+            "role": "supervisor",
+            "due_on": subject.calendar.add(subject.as_of, _APPROVED_IN_BUSINESS_DAYS),
+            "created_on": subject.as_of,
+            "receivable_ids": [line.receivable_id for line in promise.lines],
+        }
+    )
+    about = f"{PROMISE_APPROVAL}|{promise.promise_id}"
+    await repository.add_task(tx, task_id=task.task_id, company=task.company, about=about, state=task.model_dump_json())
+    tx.publish(task, sequence=1)
+    return task
 
 
 async def withdraw_promise(
@@ -533,6 +596,8 @@ async def _end(desk: Desk, tx: Transaction, subject: _Subject, row: Any, told: T
     """End an agreement once; ending it the same way again changes nothing."""
     if row.state == state:
         return told
+    if row.state == "proposed":
+        raise AgreementEndedError("it waits for its approval: refuse the task")
     if row.state != "open":
         raise AgreementEndedError(f"it ended already: {row.state}")
     await _change(tx, row.agreement_id, told, state)
@@ -555,6 +620,14 @@ def _require_lines(subject: _Subject, lines: Sequence[dunning.ReceivableAmount])
         raise AgreementRefusedError("each receivable is named once", pointer="/lines")
     for place, line in enumerate(lines):
         subject.item(line.receivable_id, line.amount, f"/lines/{place}/amount")
+
+
+def _require_promisable(subject: _Subject, promise: dunning.PromiseMade) -> None:
+    """All that is promised is open, and no other promise is open on it."""
+    _require_lines(subject, promise.lines)
+    open_on = {r for known in subject.account.promises if known.verdict == "open" for r in known.amounts}
+    if any(line.receivable_id in open_on for line in promise.lines):
+        raise AgreementRefusedError("there is an open promise on a receivable: withdraw it first", pointer="/lines")
 
 
 def _sum(lines: Sequence[dunning.ReceivableAmount]) -> Money:

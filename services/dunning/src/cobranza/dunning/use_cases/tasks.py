@@ -9,6 +9,7 @@ from cobranza.chassis.database import Transaction
 from cobranza.contracts import dunning
 from cobranza.dunning import repository
 from cobranza.dunning.domain.errors import TaskRefusedError, UnknownTaskError
+from cobranza.dunning.use_cases.agreements import PROMISE_APPROVAL, decide_proposal
 from cobranza.dunning.use_cases.application import Trigger
 from cobranza.dunning.use_cases.evaluation import Desk
 
@@ -55,6 +56,8 @@ async def complete_task(
         }
     )
     if is_first and disposition != _NOTHING_HAPPENED:
+        if completed.kind == PROMISE_APPROVAL:
+            await _decide_promise(desk, tx, company, asked.about, disposition, by=by)
         await repository.complete_task(tx, task_id, disposition=disposition, by=by)
         tx.publish(completed, sequence=2)
         if completed.case_id is not None and completed.step is not None:
@@ -63,3 +66,16 @@ async def complete_task(
             trigger = Trigger("task-completed", str(task_id), tx.cause)
             await desk.evaluate(tx, {account_id: trigger}, {account_id: [completed]})
     return completed
+
+
+async def _decide_promise(desk: Desk, tx: Transaction, company: str, about: str, disposition: str, *, by: str) -> None:
+    if disposition not in ("approved", "refused"):
+        raise TaskRefusedError(f"a promise is approved or refused, got {disposition!r}", pointer="/disposition")
+    await decide_proposal(
+        desk,
+        tx,
+        company=company,
+        promise_id=UUID(about.partition("|")[2]),
+        is_approved=disposition == "approved",
+        by=by,
+    )
