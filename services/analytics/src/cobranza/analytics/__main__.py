@@ -7,7 +7,7 @@ from typing import Final
 from cobranza.analytics.agents import agents
 from cobranza.analytics.api import router
 from cobranza.analytics.commands import COMMANDS
-from cobranza.analytics.invariants import INVARIANTS
+from cobranza.analytics.invariants import FIGURES, INVARIANTS
 from cobranza.analytics.scheduler import jobs
 from cobranza.analytics.settings import AnalyticsSettings
 from cobranza.analytics.tables import metadata
@@ -24,4 +24,5 @@ SERVICE: Final = Service(
     commands=COMMANDS,
     pages=(page.Link(label="Today", href="/analytics/"), page.Link(label="Portfolio", href="/analytics/portfolio")),
     invariants=INVARIANTS,
+    figures=FIGURES,
 )

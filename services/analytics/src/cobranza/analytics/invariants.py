@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cobranza.chassis.service import Invariant
+from cobranza.chassis.service import Figure, Invariant
 
 INVARIANTS = (
     Invariant(
@@ -23,5 +23,13 @@ INVARIANTS = (
             ON b.company = r.company AND b.receivable_id = r.receivable_id AND b.until_on = DATE 'infinity'
         WHERE coalesce(b.amount, 0) <> r.open
         """,
+    ),
+)
+
+#: What is owed is the same everywhere: nothing is forgotten (I8), and nothing is shown that is not owed.
+FIGURES = (
+    Figure(
+        "open_receivables",
+        "SELECT CAST(receivable_id AS text) AS key, CAST(open AS text) AS value FROM receivable WHERE open > 0",
     ),
 )

@@ -9,7 +9,7 @@ from cobranza.chassis.service import Service
 from cobranza.dunning.agents import agents
 from cobranza.dunning.api import router
 from cobranza.dunning.commands import commands
-from cobranza.dunning.invariants import INVARIANTS
+from cobranza.dunning.invariants import FIGURES, INVARIANTS
 from cobranza.dunning.scheduler import jobs, timers
 from cobranza.dunning.settings import DunningSettings
 from cobranza.dunning.tables import metadata
@@ -24,6 +24,7 @@ SERVICE: Final = Service(
     jobs=jobs,
     commands=commands,
     invariants=INVARIANTS,
+    figures=FIGURES,
     pages=(
         Link(label="Cases", href="/dunning/cases"),
         Link(label="Tasks", href="/dunning/tasks"),

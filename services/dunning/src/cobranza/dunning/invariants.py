@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cobranza.chassis.service import Invariant
+from cobranza.chassis.service import Figure, Invariant
 from cobranza.dunning.repository import FORGOTTEN
 
 INVARIANTS = (
@@ -39,5 +39,13 @@ INVARIANTS = (
         SELECT case_id FROM step_run WHERE state = 'requested' AND kind = 'notice' GROUP BY case_id
         HAVING count(DISTINCT (notice_step, notice_run)) > 1
         """,
+    ),
+)
+
+#: What is owed is the same everywhere: nothing is forgotten (I8), and nothing is shown that is not owed.
+FIGURES = (
+    Figure(
+        "open_receivables",
+        "SELECT CAST(receivable_id AS text) AS key, CAST(open AS text) AS value FROM receivable WHERE open > 0",
     ),
 )

@@ -9,7 +9,7 @@ from cobranza.chassis.service import Service
 from cobranza.payments.agents import agents
 from cobranza.payments.api import router
 from cobranza.payments.commands import commands
-from cobranza.payments.invariants import INVARIANTS
+from cobranza.payments.invariants import FIGURES, INVARIANTS
 from cobranza.payments.scheduler import jobs, timers
 from cobranza.payments.settings import PaymentsSettings
 from cobranza.payments.tables import metadata
@@ -24,6 +24,7 @@ SERVICE: Final = Service(
     jobs=jobs,
     commands=commands,
     invariants=INVARIANTS,
+    figures=FIGURES,
     pages=(
         Link(label="Import", href="/payments/imports"),
         Link(label="Unapplied payments", href="/payments/unapplied"),

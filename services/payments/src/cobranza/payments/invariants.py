@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cobranza.chassis.service import Invariant
+from cobranza.chassis.service import Figure, Invariant
 
 #: Every balance again from the journal: these must hold, or nobody is asked for money.
 LEDGER: Final = (
@@ -162,5 +162,13 @@ INVARIANTS: Final = (
         WHERE l.paid <> (SELECT sum(CAST(value AS bigint)) FROM jsonb_each_text(l.shares))
             OR (l.state = 'live' AND r.state = 'cancelled')
         """,
+    ),
+)
+
+#: What is owed is the same everywhere: nothing is forgotten (I8), and nothing is shown that is not owed.
+FIGURES = (
+    Figure(
+        "open_receivables",
+        "SELECT CAST(receivable_id AS text) AS key, CAST(open AS text) AS value FROM receivable WHERE open > 0",
     ),
 )

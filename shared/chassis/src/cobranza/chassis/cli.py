@@ -7,6 +7,7 @@ import getpass
 import json
 import sys
 from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from importlib.metadata import entry_points
@@ -22,8 +23,9 @@ from rich.table import Table
 from cobranza.chassis import api, migrations, parking, topics_admin, worker
 from cobranza.chassis.clock import BusinessClock, ClockError
 from cobranza.chassis.companies import CompaniesError
-from cobranza.chassis.database import is_transient
-from cobranza.chassis.service import Service
+from cobranza.chassis.comparison import lasting_differences
+from cobranza.chassis.database import Database, is_transient
+from cobranza.chassis.service import Figure, Service
 from cobranza.chassis.settings import PlatformSettings, SettingsError, load
 from cobranza.contracts import envelope
 from cobranza.contracts.topics import CATALOGUE
@@ -198,13 +200,18 @@ def _platform_verbs(app: typer.Typer) -> None:
 
 async def _verify(members: Sequence[Service[Any]]) -> dict[str, int]:
     found: dict[str, int] = {}
-    for service in members:
-        context = service.context(notifies=True)
-        try:
+    shared: dict[str, list[tuple[str, Database, Figure]]] = {}
+    async with AsyncExitStack() as open_databases:
+        for service in members:
+            context = service.context(notifies=True)
+            open_databases.push_async_callback(context.database.close)
             counts = await worker.violations(context, service.invariants)
             found.update({f"{service.name}: {name}": count for name, count in counts.items()})
-        finally:
-            await context.database.close()
+            for figure in service.figures:
+                shared.setdefault(figure.name, []).append((service.name, context.database, figure))
+        for name, knowing in shared.items():
+            differences = await lasting_differences([(database, figure) for _, database, figure in knowing])
+            found[f"{' = '.join(service for service, _, _ in knowing)}: {name}"] = len(differences)
     return found
 
 

@@ -54,6 +54,14 @@ class Invariant:
     sql: str
 
 
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Something that all services which know it must agree on: a query of `key` and `value`, both texts."""
+
+    name: str
+    sql: str
+
+
 def _no_agents(_: Context[Any]) -> Sequence[Agent]:
     return ()
 
@@ -80,6 +88,7 @@ class Service(Generic[SomeSettings]):
     commands: typer.Typer | None = None
     pages: tuple[Link, ...] = ()
     invariants: tuple[Invariant, ...] = ()
+    figures: tuple[Figure, ...] = ()
 
     @property
     def migrations(self) -> str:
