@@ -732,7 +732,7 @@ async def test_risk_tags_and_age_of_a_customer_are_asked_by_conditions(service: 
         "company": "acme-mx", "revision": 1, "name": "Uno", "country": "MX", "language": "es-MX",
         "zone": "America/Mexico_City", "risk": "high", "tags": ["export", "vip"], "customer_since": "2025-01-14",
     }  # fmt: skip
-    others = [{}, {"risk": "low"}, {"tags": []}, {"customer_since": "2026-01-15"}]
+    others: list[dict[str, object]] = [{}, {"risk": "low"}, {"tags": []}, {"customer_since": "2026-01-15"}]
     customers = [{**known, **other, "customer": f"C-{number}"} for number, other in enumerate(others)]
 
     await service.tell(
