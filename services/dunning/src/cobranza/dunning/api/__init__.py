@@ -10,31 +10,17 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel, Field
 
-from cobranza.chassis import http, page
+from cobranza.chassis import page
 from cobranza.chassis.calendars import company_calendar
 from cobranza.chassis.clock import evaluation_date
 from cobranza.chassis.http import CurrentPrincipal, Problem, answer, scope
-from cobranza.chassis.idempotency import once
 from cobranza.chassis.pagination import Page, PageWindow
 from cobranza.chassis.service import Context
-from cobranza.contracts.dunning import (
-    CaseHandedOver,
-    CaseRecalled,
-    DisputeOpened,
-    DisputeResolved,
-    HoldPlaced,
-    HoldReleased,
-    PlanAgreed,
-    PlanEnded,
-    PromiseMade,
-    PromiseWithdrawn,
-    TaskCompleted,
-    TaskCreated,
-)
 from cobranza.contracts.money import Money, to_decimal
 from cobranza.contracts.payloads import Slug
 from cobranza.contracts.reasons import Reason
 from cobranza.dunning import queries
+from cobranza.dunning.api.recording import add_recording
 from cobranza.dunning.api.simulator import PAGES, add_simulator
 from cobranza.dunning.api.trials import add_trials
 from cobranza.dunning.domain.errors import UnknownInvoiceError
@@ -194,7 +180,7 @@ def router(context: Context[DunningSettings]) -> APIRouter:
     _add_decisions(routes, context)
     add_trials(routes, context)
     _add_cases(routes, context)
-    _add_recording(routes, context)
+    add_recording(routes, context)
     _add_tasks(routes, context)
     _add_pages(routes, context)
     add_simulator(routes, context)
@@ -324,188 +310,6 @@ def _add_cases(routes: APIRouter, context: Context[DunningSettings]) -> None:
             runs=[RunAnswer.model_validate(run, from_attributes=True) for run in runs],
         )
         return answer(detail)
-
-
-def _add_recording(routes: APIRouter, context: Context[DunningSettings]) -> None:
-    """What a person tells: a new hold, promise, plan or dispute, or what became of one."""
-    desk = Desk(context.companies, context.settings.evaluation_hour, context.settings.brake_floor)
-
-    async def recorded(
-        request: Request, told: recording.Told, principal: http.Principal, about: UUID | None = None
-    ) -> Response:
-        principal.require_company(told.company)
-        async with context.database.transaction() as tx:
-
-            async def run() -> Response:
-                made = await recording.record(desk, tx, told, about=about, by=principal.name)
-                return answer(made, status=201 if about is None else 200)
-
-            return await once(tx, request=request, company=told.company, run=run)
-
-    @routes.post(
-        "/v1/holds",
-        operation_id="place_hold",
-        tags=["holds"],
-        dependencies=[scope("holds:write")],
-        status_code=201,
-        response_model=HoldPlaced,
-        summary="Suspend contact with a customer, a case or some receivables; needs an Idempotency-Key.",
-    )
-    async def place_hold(request: Request, body: recording.HoldRequest, principal: CurrentPrincipal) -> Response:
-        return await recorded(request, body, principal)
-
-    @routes.post(
-        "/v1/holds/{hold_id}/release",
-        operation_id="release_hold",
-        tags=["holds"],
-        dependencies=[scope("holds:write")],
-        response_model=HoldReleased,
-        summary="End a hold; needs an Idempotency-Key.",
-    )
-    async def release_hold(
-        request: Request, hold_id: UUID, body: recording.ReleaseRequest, principal: CurrentPrincipal
-    ) -> Response:
-        return await recorded(request, body, principal, hold_id)
-
-    @routes.post(
-        "/v1/tasks/{task_id}/complete",
-        operation_id="complete_task",
-        tags=["tasks"],
-        dependencies=[scope("tasks:write")],
-        response_model=TaskCompleted,
-        summary="End a task: approve, refuse, or say what a call or an effect came to; needs an Idempotency-Key.",
-    )
-    async def complete_task(
-        request: Request, task_id: UUID, body: recording.TaskResult, principal: CurrentPrincipal
-    ) -> Response:
-        return await recorded(request, body, principal, task_id)
-
-    @routes.post(
-        "/v1/promises",
-        operation_id="make_promise",
-        tags=["agreements"],
-        dependencies=[scope("agreements:write")],
-        status_code=201,
-        response_model=PromiseMade | TaskCreated,
-        summary="Keep a promise to pay: it is not asked for until its limit, then judged; needs an Idempotency-Key.",
-        description="Beyond the policy's first limits a supervisor's task `promise_approval` is answered, and contact goes on.",
-    )
-    async def make_promise(request: Request, body: recording.PromiseRequest, principal: CurrentPrincipal) -> Response:
-        return await recorded(request, body, principal)
-
-    @routes.post(
-        "/v1/promises/{promise_id}/withdraw",
-        operation_id="withdraw_promise",
-        tags=["agreements"],
-        dependencies=[scope("agreements:write")],
-        response_model=PromiseWithdrawn,
-        summary="Cancel a promise; needs an Idempotency-Key.",
-    )
-    async def withdraw_promise(
-        request: Request, promise_id: UUID, body: recording.PromiseWithdrawal, principal: CurrentPrincipal
-    ) -> Response:
-        return await recorded(request, body, principal, promise_id)
-
-    @routes.post(
-        "/v1/plans",
-        operation_id="agree_plan",
-        tags=["agreements"],
-        dependencies=[scope("agreements:write")],
-        status_code=201,
-        response_model=PlanAgreed,
-        summary="Keep a payment plan; each instalment is a promise; needs an Idempotency-Key.",
-    )
-    async def agree_plan(request: Request, body: recording.PlanRequest, principal: CurrentPrincipal) -> Response:
-        return await recorded(request, body, principal)
-
-    @routes.post(
-        "/v1/plans/{plan_id}/cancel",
-        operation_id="cancel_plan",
-        tags=["agreements"],
-        dependencies=[scope("agreements:write")],
-        response_model=PlanEnded,
-        summary="Cancel a plan; needs an Idempotency-Key.",
-    )
-    async def cancel_plan(
-        request: Request, plan_id: UUID, body: recording.PlanCancellation, principal: CurrentPrincipal
-    ) -> Response:
-        return await recorded(request, body, principal, plan_id)
-
-    @routes.post(
-        "/v1/disputes",
-        operation_id="open_dispute",
-        tags=["agreements"],
-        dependencies=[scope("agreements:write")],
-        status_code=201,
-        response_model=DisputeOpened,
-        summary="Keep that an amount is disputed: it is not asked for until that is decided; needs an Idempotency-Key.",
-    )
-    async def open_dispute(request: Request, body: recording.DisputeRequest, principal: CurrentPrincipal) -> Response:
-        return await recorded(request, body, principal)
-
-    @routes.post(
-        "/v1/disputes/{dispute_id}/resolve",
-        operation_id="resolve_dispute",
-        tags=["agreements"],
-        dependencies=[scope("agreements:write")],
-        response_model=DisputeResolved,
-        summary="Decide a dispute; needs an Idempotency-Key.",
-    )
-    async def resolve_dispute(
-        request: Request, dispute_id: UUID, body: recording.DisputeResolution, principal: CurrentPrincipal
-    ) -> Response:
-        return await recorded(request, body, principal, dispute_id)
-
-    @routes.post(
-        "/v1/brake/release",
-        operation_id="release_brake",
-        tags=["brake"],
-        dependencies=[scope("brake:write")],
-        status_code=201,
-        response_model=recording.BrakeReleased,
-        summary="Let the notices leave that wait for being more than usual; needs an Idempotency-Key.",
-    )
-    async def release_brake(request: Request, body: recording.BrakeRelease, principal: CurrentPrincipal) -> Response:
-        return await recorded(request, body, principal)
-
-    @routes.post(
-        "/v1/cases/{case_id}/hand-over",
-        operation_id="hand_over_case",
-        tags=["cases"],
-        dependencies=[scope("agreements:write")],
-        response_model=CaseHandedOver,
-        summary="An agency or a lawyer collects from now on; needs an Idempotency-Key.",
-    )
-    async def hand_over_case(
-        request: Request, case_id: UUID, body: recording.HandOverRequest, principal: CurrentPrincipal
-    ) -> Response:
-        return await recorded(request, body, principal, case_id)
-
-    @routes.post(
-        "/v1/cases/{case_id}/recall",
-        operation_id="recall_case",
-        tags=["cases"],
-        dependencies=[scope("agreements:write")],
-        response_model=CaseRecalled,
-        summary="A case that was handed over comes back; needs an Idempotency-Key.",
-    )
-    async def recall_case(
-        request: Request, case_id: UUID, body: recording.RecallRequest, principal: CurrentPrincipal
-    ) -> Response:
-        return await recorded(request, body, principal, case_id)
-
-    @routes.post(
-        "/v1/cases/{case_id}/evidence",
-        operation_id="keep_evidence",
-        tags=["cases"],
-        dependencies=[scope("agreements:write")],
-        response_model=recording.Evidence,
-        summary="Note which documents are at hand for a hand-over; needs an Idempotency-Key.",
-    )
-    async def keep_evidence(
-        request: Request, case_id: UUID, body: recording.EvidenceRequest, principal: CurrentPrincipal
-    ) -> Response:
-        return await recorded(request, body, principal, case_id)
 
 
 def _add_tasks(routes: APIRouter, context: Context[DunningSettings]) -> None:
