@@ -124,7 +124,7 @@ bench-nightly: install ## One night's evaluation of 250,000 cases by two workers
 	@$(BIN)/python benchmarks/all_benchmarks.py --only full-nightly $(if $(OUT),--out $(OUT))
 
 .PHONY: bench-preview
-bench-preview: install ## A preview of 1,000,000 receivables in 250,000 cases, by one worker
+bench-preview: install ## A preview and a back-test of 1,000,000 receivables in 250,000 cases, by one process
 	@$(BIN)/python benchmarks/all_benchmarks.py --only full-preview $(if $(OUT),--out $(OUT))
 
 .PHONY: mutation

@@ -21,7 +21,7 @@ from cobranza.chassis.testing.databases import Databases
 from cobranza.dunning import gateways
 from cobranza.dunning.use_cases import policies
 from cobranza.dunning.use_cases.evaluation import Desk
-from cobranza.dunning.use_cases.preview import preview
+from cobranza.dunning.use_cases.preview import back_test, preview
 
 _ITEMS: Final = 4
 _TODAY: Final = date(2027, 3, 22)
@@ -35,11 +35,21 @@ _LOAD: Final = (
         SELECT md5('r' || n)::uuid, '{company}', md5('a' || n % {cases} + 1)::uuid, md5('i' || n)::uuid, 'F-' || n,
             date '2027-01-01', date '2027-02-01' + n % 48, 5800000, 5800000, 'invoice-issued', date '2027-01-01'
         FROM generate_series(1, {receivables}) AS g(n)""",
+    """INSERT INTO balance_change (receivable_id, on_date, open, allocated)
+        SELECT receivable_id, issued_on, issued, 0 FROM receivable""",
 )
+#: Every other receivable is paid five days late; the days and the other policy of a back-test.
+_PAID: Final = (
+    """INSERT INTO balance_change (receivable_id, on_date, open, allocated)
+        SELECT receivable_id, due_on + 5, -issued, issued FROM receivable WHERE right(number, 1) IN ('1', '3', '5', '7', '9')""",
+    "UPDATE receivable SET open = 0, allocated = issued WHERE right(number, 1) IN ('1', '3', '5', '7', '9')",
+)
+_FIRST: Final = date(2027, 1, 1)
+_OTHER: Final = "strict"
 
 
 async def measure(directory: Path, *, cases: int) -> list[Figure]:
-    """A preview of today and one of a week later, each of every case."""
+    """A preview of today and one of a week later, and a back-test of two policies over three months; each of every case."""
     logs.configure(service="dunning", role="api", level="warning")
     async with LocalPlatform(directory) as platform:
         databases = Databases((await platform.start_postgres()).admin_url)
@@ -48,18 +58,22 @@ async def measure(directory: Path, *, cases: int) -> list[Figure]:
         for statement in _LOAD:
             await owner.execute(statement.format(company=COMPANY, cases=cases, receivables=cases * _ITEMS))
         await owner.execute("VACUUM ANALYZE")
-        await owner.close()
         clock = BusinessClock(directory / "business-clock")
         clock.set(datetime(_TODAY.year, _TODAY.month, _TODAY.day, 18, tzinfo=UTC))
         database = Database(urls.app_url, service="dunning", clock=clock)
         desk = Desk(Companies({COMPANY: _profile()}), 6)
         try:
             await _activate(desk, database)
-            return [
+            previews = [
                 await _time(desk, database, cases, on=_TODAY),
                 await _time(desk, database, cases, on=_TODAY + timedelta(7)),
             ]
+            for statement in _PAID:
+                await owner.execute(statement)
+            await owner.execute("VACUUM ANALYZE")
+            return [*previews, await _time_back_test(desk, database, cases)]
         finally:
+            await owner.close()
             await database.close()
 
 
@@ -80,6 +94,25 @@ async def _time(desk: Desk, database: Database, cases: int, *, on: date) -> Figu
         wanted="≥ 900",
         rounds=[found / took],
     )
+
+
+async def _time_back_test(desk: Desk, database: Database, cases: int) -> Figure:
+    other = policies.for_company(desk, gateways.read_source(_OTHER), company=COMPANY)
+    started = time.perf_counter()
+    found = await back_test(
+        desk, database, company=COMPANY, first=_FIRST, last=_TODAY, tried=("friendly-b2b", 1), against=other
+    )
+    took = time.perf_counter() - started
+    if found.debtors != cases:
+        raise WrongTotalsError(f"expected {cases} debtors, found {found.debtors}")
+    notices = [
+        sum(n for (*_, what), n in side.acts.items() if what == "notice") for side in (found.policy, found.against)
+    ]
+    say(f"  {notices[0]:,} notices by the one, {notices[1]:,} by the other; {took:.1f} s")
+    return Figure(
+        f"back-test of two policies over {(_TODAY - _FIRST).days + 1} days, {cases:,} cases", found.debtors / took, "cases/s",
+        rounds=[found.debtors / took],
+    )  # fmt: skip
 
 
 async def _activate(desk: Desk, database: Database) -> None:
