@@ -93,23 +93,20 @@ def row(payload: Payload, *, service: str, sequence: int, cause: Cause, expires_
         )
     )
     occurred_at = utc_now()
-    record = envelope.encode(
-        envelope.Envelope(
-            event_id=identifiers.EventId(event_id),
-            source=f"/cobranza/{service}",
-            time=occurred_at,
-            sequence=sequence,
-            correlation_id=cause.correlation_id,
-            causation_id=cause.causation_id,
-            traceparent=cause.traceparent,
-            expires_at=expires_at,
-            data=payload,
-        )
+    told = envelope.Envelope(
+        event_id=identifiers.EventId(event_id),
+        source=f"/cobranza/{service}",
+        time=occurred_at,
+        sequence=sequence,
+        correlation_id=cause.correlation_id,
+        causation_id=cause.causation_id,
+        traceparent=cause.traceparent,
+        expires_at=expires_at,
+        data=payload,
     )
-    if len(record.value) > MAX_EVENT_BYTES:
-        raise EventTooLargeError(
-            f"{payload.TYPE} {payload.subject} has {len(record.value)} bytes, at most {MAX_EVENT_BYTES}"
-        )
+    value = envelope.json_of(payload)
+    if len(value) > MAX_EVENT_BYTES:
+        raise EventTooLargeError(f"{payload.TYPE} {subject} has {len(value)} bytes, at most {MAX_EVENT_BYTES}")
     return Row(
         event_id=event_id,
         topic=TOPIC_OF[payload.TYPE],
@@ -117,8 +114,8 @@ def row(payload: Payload, *, service: str, sequence: int, cause: Cause, expires_
         type=payload.TYPE,
         subject=subject,
         sequence=sequence,
-        headers=to_json([[name, value.decode()] for name, value in record.headers]).decode(),
-        value=record.value,
+        headers=to_json(envelope.headers_of(told, key=key, subject=subject)).decode(),
+        value=value,
         occurred_at=occurred_at,
     )
 

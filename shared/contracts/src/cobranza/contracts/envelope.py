@@ -192,10 +192,27 @@ def encode(envelope: Envelope[Payload]) -> Record:
     Raises:
         EnvelopeError: the data is larger than ``MAX_BYTES``.
     """
-    value = _json_of(envelope.data)
-    attributes = _attributes_of(envelope)
-    headers = [(f"ce_{name}", text.encode()) for name, text in attributes.items()]
-    return Record(attributes["partitionkey"].encode(), (("content-type", BINARY.encode()), *headers), value)
+    key = envelope.key
+    headers = headers_of(envelope, key=key, subject=envelope.subject)
+    return Record(key.encode(), tuple([(name, text.encode()) for name, text in headers]), json_of(envelope.data))
+
+
+def headers_of(envelope: Envelope[Payload], *, key: str, subject: str) -> list[tuple[str, str]]:
+    """The headers of the event in binary mode; its key and subject are given, as they are put together anew when asked for."""
+    attributes = _attributes_of(envelope, key=key, subject=subject)
+    return [("content-type", BINARY), *[(f"ce_{name}", text) for name, text in attributes.items()]]
+
+
+def json_of(data: Payload) -> bytes:
+    """The value of the event in binary mode.
+
+    Raises:
+        EnvelopeError: the data is larger than ``MAX_BYTES``.
+    """
+    value = data.model_dump_json(exclude_none=True).encode()
+    if len(value) > MAX_BYTES:
+        raise _refusal("too_large", "", f"expected at most {MAX_BYTES} bytes, got {len(value)}")
+    return value
 
 
 def encode_structured(envelope: Envelope[Payload]) -> bytes:
@@ -204,8 +221,9 @@ def encode_structured(envelope: Envelope[Payload]) -> bytes:
     Raises:
         EnvelopeError: the data is larger than ``MAX_BYTES``.
     """
-    attributes = json.dumps(_attributes_of(envelope) | {"datacontenttype": BINARY}, ensure_ascii=False)
-    return attributes[:-1].encode() + b', "data": ' + _json_of(envelope.data) + b"}"
+    attributes = _attributes_of(envelope, key=envelope.key, subject=envelope.subject) | {"datacontenttype": BINARY}
+    told = json.dumps(attributes, ensure_ascii=False)
+    return told[:-1].encode() + b', "data": ' + json_of(envelope.data) + b"}"
 
 
 def decode(
@@ -406,16 +424,16 @@ def _read_ingress(attributes: Mapping[str, str], data: Payload, *, key: bytes | 
     )
 
 
-def _attributes_of(envelope: Envelope[Payload]) -> dict[str, str]:
+def _attributes_of(envelope: Envelope[Payload], *, key: str, subject: str) -> dict[str, str]:
     attributes = {
         "specversion": "1.0",
         "id": envelope.id,
         "source": envelope.source,
         "type": envelope.type,
-        "subject": envelope.subject,
+        "subject": subject,
         "time": None if envelope.time is None else _text_of(envelope.time),
         "companyid": envelope.company,
-        "partitionkey": envelope.key,
+        "partitionkey": key,
         "sequence": None if envelope.sequence is None else f"{envelope.sequence:020d}",
         "correlationid": envelope.correlation_id,
         "causationid": envelope.causation_id,
@@ -423,13 +441,6 @@ def _attributes_of(envelope: Envelope[Payload]) -> dict[str, str]:
         "expirytime": None if envelope.expires_at is None else _text_of(envelope.expires_at),
     }
     return {name: text for name, text in attributes.items() if text is not None}
-
-
-def _json_of(data: Payload) -> bytes:
-    value = data.model_dump_json(exclude_none=True).encode()
-    if len(value) > MAX_BYTES:
-        raise _refusal("too_large", "", f"expected at most {MAX_BYTES} bytes, got {len(value)}")
-    return value
 
 
 def _read_headers(

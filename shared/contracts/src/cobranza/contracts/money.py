@@ -112,7 +112,7 @@ def checked_amount(amount: Decimal, currency: str) -> Decimal:
         raise ValueError(f"expected a finite amount, got '{amount}'")
     if abs(amount) >= _LIMIT:
         raise ValueError(f"expected at most {MAX_INTEGER_DIGITS} integer digits, got '{amount}'")
-    if amount.as_tuple().exponent < -decimals and amount != round(amount, decimals):  # type: ignore[operator]
+    if amount != round(amount, decimals):
         raise ValueError(f"{currency} has {decimals} decimals, got '{amount}'")
     return amount
 

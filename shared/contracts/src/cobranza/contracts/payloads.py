@@ -171,8 +171,8 @@ class Payload(Part):
     @property
     def aggregate_id(self) -> str:
         """Id of the aggregate within its kind and company; an absent part is a dash."""
-        values = (getattr(self, name) for name in self.AGGREGATE_ID)
-        return "/".join("-" if value is None else str(value) for value in values)
+        values = [getattr(self, name) for name in self.AGGREGATE_ID]
+        return "/".join(["-" if value is None else str(value) for value in values])
 
     @property
     def subject(self) -> str:

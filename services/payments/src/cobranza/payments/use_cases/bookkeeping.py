@@ -302,7 +302,8 @@ class Desk:
                 )
             return "duplicate"
         _check_currency(told.amount.currency, (line.amount for line in told.remittance), "/remittance")
-        claims, reason = self._claims(event, told)
+        stated = list(_stated_references(told))
+        claims, reason = self._claims(event, told, stated)
         customer = told.customer or _only_customer(claims)
         receipt = Receipt(
             company=told.company,
@@ -323,7 +324,7 @@ class Desk:
         )
         if told.payer is not None:
             self.facts.new_payers[payment_id] = told.payer.model_dump_json()
-        for position, (reference, at_most) in enumerate(_stated_references(told)):
+        for position, (reference, at_most) in enumerate(stated):
             self._keep_naming(told.company, reference, Naming(payment_id, position, at_most))
         self._tell(
             event.cause,
@@ -361,11 +362,13 @@ class Desk:
             self._reverse(_follow_up(event.cause, "reversal"), uuid5(event.id, "reversal"), payment_id, waiting)
         return "accepted"
 
-    def _claims(self, event: Event, told: ingress.PaymentReceived) -> tuple[list[Claim], Reason | None]:
+    def _claims(
+        self, event: Event, told: ingress.PaymentReceived, stated: Iterable[tuple[str, int | None]]
+    ) -> tuple[list[Claim], Reason | None]:
         """What a payment names, as far as it can be applied, and what stands in the way of the rest."""
         claims: list[Claim] = []
         reason: Reason | None = None
-        for reference, at_most in _stated_references(told):
+        for reference, at_most in stated:
             found = self.facts.directory.resolve(event.company, reference, customer=told.customer)
             if isinstance(found, Reason):
                 reason = reason or found
