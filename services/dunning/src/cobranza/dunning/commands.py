@@ -456,7 +456,6 @@ def _day(option: str, text: str) -> date:
 
 def _known(company: str) -> Known:
     async def act(desk: Desk, database: Database) -> Known:
-        desk.profile(company)
         async with database.transaction() as tx:
             return await policies.known_to(desk, tx, company)
 

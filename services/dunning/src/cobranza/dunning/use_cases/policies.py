@@ -141,17 +141,20 @@ async def known_to(desk: Desk, tx: Transaction, company: str) -> Known:
     """What a file of the company is compared with: the versions that are loaded, and what other services announced.
 
     Of what nobody has announced anything yet it is not known what there is.
+
+    Raises:
+        UnknownCompanyError: this deployment does not collect for it.
     """
+    profile = desk.profile(company)
     announced = await repository.announced(tx, company)
     templates = [told for told in announced if isinstance(told, notifications.TemplateActivated)]
     contact_rules = [told for told in announced if isinstance(told, notifications.ContactRulesActivated)]
     charge_rules = [told for told in announced if isinstance(told, payments.ChargeRulesActivated)]
-    profile = desk.companies.get(company)
     caps = [told.most_fee_percent for told in charge_rules if told.most_fee_percent is not None]
     return Known(
         contact_rules=frozenset(told.rules for told in contact_rules) or None,
         interest_rules=frozenset(told.rules for told in charge_rules) or None,
-        segments=frozenset(profile.segments) or None if profile is not None else None,
+        segments=frozenset(profile.segments) or None,
         templates=frozenset((told.template, told.channel, told.language, told.tone) for told in templates) or None,
         # What lacks required content is never put into use.
         lacking=MappingProxyType({}) if templates else None,
