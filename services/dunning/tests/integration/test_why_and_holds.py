@@ -408,7 +408,13 @@ async def test_a_policy_is_compared_with_what_other_services_announced(
     by_http = (await client.post(url, content=file.read_bytes())).json()
     by_command = await _in_thread(command, "policy", "check", str(file), "--company", "acme-mx")
     loaded = await _in_thread(command, "policy", "load", str(file))
+    preset = (await client.post(url, content=gateways.read_source("strict").encode())).json()
+    elsewhere = await _in_thread(command, "policy", "load", str(file), "--company", "other-mx")
 
+    # A preset is completed first: its languages, calendar and currency are the company's.
+    assert {fault["code"] for fault in preset["faults"]} == {"P302"}
+    assert "P301 calendar" not in preset["not_checked"]
+    assert "the file is for 'acme-mx', and --company names 'other-mx'" in elsewhere.stderr
     assert [(fault["code"], fault["key"], fault["text"]) for fault in by_http["faults"]] == [
         ("P301", "interest.rule", "no interest rule 'mx-ccom-36'; did you mean 'mx-ccom-362'?"),
         ("P501", "steps[aviso-1].fallback", "a contact rule forbids 'sms'"),

@@ -58,6 +58,21 @@ def check_source(source: str, known: Known = NOTHING_KNOWN) -> tuple[Table, Repo
     return document, report
 
 
+async def check_for(desk: Desk, tx: Transaction, source: str, *, company: str) -> Report:
+    """Everything that is wrong with a policy file of a company; a preset is completed as when it is loaded.
+
+    Raises:
+        UnknownCompanyError: this deployment does not collect for it.
+    """
+    known = await known_to(desk, tx, company)
+    document, faults = gateways.parse(source)
+    if faults or not document.entries or not is_preset(document):
+        return check_source(source, known)[1]
+    reports = [check(each, _with_calendar(known, each)) for each in _completed(desk, document, company)]
+    found = {fault for report in reports for fault in report.faults}
+    return Report(reports[0].policy, tuple(sorted(found)), reports[0].not_checked)
+
+
 def told_report(report: Report) -> dict[str, object]:
     """A report as programs read it."""
     return {
@@ -213,6 +228,9 @@ async def retire_policy(desk: Desk, tx: Transaction, *, company: str, policy: st
 
 def _completed(desk: Desk, document: Table, company: str | None) -> Iterable[Table]:
     missing = [key for key in COMPANY_KEYS if document.get(key) is None]
+    named = document.get("company")
+    if company is not None and isinstance(named, Scalar) and named.text != company:
+        raise PolicyRefusedError(f"the file is for {named.text!r}, and --company names {company!r}")
     if not missing:
         return (document,)
     if company is None:
