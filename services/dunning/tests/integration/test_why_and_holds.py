@@ -360,6 +360,7 @@ async def test_a_policy_file_is_checked_over_http_as_by_the_command(
     as_json = await client.post(url, json=document)
     sound = await client.post(url, content=example.encode())
     not_text = await client.post(url, content=b"\xff\xfe")
+    elsewhere = await client.post(url.replace("acme-mx", "nobody"), content=example.encode())
     by_command = await _in_thread(command, "policy", "check", str(faulty), "--json")
 
     told = json.loads(by_command.output.splitlines()[0])
@@ -373,7 +374,7 @@ async def test_a_policy_file_is_checked_over_http_as_by_the_command(
     assert sound.json()["not_checked"] == [
         "P301 contact rule", "P301 interest rule", "P301 segment", "P301 script", "P302", "P303", "P404", "P501",
     ]  # fmt: skip
-    assert not_text.status_code == 400
+    assert (not_text.status_code, elsewhere.status_code) == (400, 422)
 
 
 async def test_a_policy_is_compared_with_what_other_services_announced(
@@ -407,7 +408,13 @@ async def test_a_policy_is_compared_with_what_other_services_announced(
     by_http = (await client.post(url, content=file.read_bytes())).json()
     by_command = await _in_thread(command, "policy", "check", str(file), "--company", "acme-mx")
     loaded = await _in_thread(command, "policy", "load", str(file))
+    preset = (await client.post(url, content=gateways.read_source("strict").encode())).json()
+    elsewhere = await _in_thread(command, "policy", "load", str(file), "--company", "other-mx")
 
+    # A preset is completed first: its languages, calendar and currency are the company's.
+    assert {fault["code"] for fault in preset["faults"]} == {"P302"}
+    assert "P301 calendar" not in preset["not_checked"]
+    assert "the file is for 'acme-mx', and --company names 'other-mx'" in elsewhere.stderr
     assert [(fault["code"], fault["key"], fault["text"]) for fault in by_http["faults"]] == [
         ("P301", "interest.rule", "no interest rule 'mx-ccom-36'; did you mean 'mx-ccom-362'?"),
         ("P501", "steps[aviso-1].fallback", "a contact rule forbids 'sms'"),
@@ -423,6 +430,16 @@ async def test_a_policy_is_compared_with_what_other_services_announced(
     ]  # fmt: skip
     assert loaded.stdout.splitlines() == by_command.stdout.splitlines()
     assert (by_command.exit_code, loaded.exit_code) == (1, 4)
+
+
+@pytest.mark.parametrize("profile_changes", [{"segments": ["standard"]}])
+async def test_segments_that_a_company_names_are_the_ones_a_policy_may_ask_of(client: httpx.AsyncClient) -> None:
+    example = (Path(__file__).parents[1] / "data" / "mx-b2b.yaml").read_text(encoding="utf-8")
+
+    told = (await client.post("/dunning/v1/policies/check?company=acme-mx", content=example.encode())).json()
+
+    assert {(fault["code"], fault["text"]) for fault in told["faults"]} == {("P301", "no segment 'key-account'")}
+    assert "P301 segment" not in told["not_checked"]
 
 
 async def test_what_a_draft_names_is_compared_again_when_it_is_activated(service: Any, command: Any) -> None:

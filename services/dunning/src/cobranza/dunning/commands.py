@@ -24,7 +24,6 @@ from cobranza.dunning.domain import comparison
 from cobranza.dunning.domain.document import Table
 from cobranza.dunning.domain.errors import DunningError, PolicyRefusedError
 from cobranza.dunning.domain.policy_file import Report
-from cobranza.dunning.domain.policy_rules import NOTHING_KNOWN, Known
 from cobranza.dunning.settings import DunningSettings
 from cobranza.dunning.use_cases import migration, policies, preview, recording, simulation
 from cobranza.dunning.use_cases.evaluation import Desk
@@ -51,9 +50,8 @@ def check_files(
     """Tell every fault of policy files; without --company it needs no database. Exit 1 if one is an error."""
     is_faulty = False
     not_checked: tuple[str, ...] = ()
-    known = _known(company) if company is not None else NOTHING_KNOWN
     for file in files:
-        _, report = _read(file, known)
+        report = _read(file)[1] if company is None else _checked_for(company, file)
         is_faulty = is_faulty or bool(report.errors)
         not_checked = report.not_checked
         if as_json:
@@ -454,22 +452,27 @@ def _day(option: str, text: str) -> date:
         cli.fail(f"{option}: expected a date such as 2027-01-14, got {text!r}", cli.USAGE)
 
 
-def _known(company: str) -> Known:
-    async def act(desk: Desk, database: Database) -> Known:
-        desk.profile(company)
+def _checked_for(company: str, file: str) -> Report:
+    """All faults of a file beside what the company has."""
+    source = _source(file)
+
+    async def act(desk: Desk, database: Database) -> Report:
         async with database.transaction() as tx:
-            return await policies.known_to(desk, tx, company)
+            return await policies.check_for(desk, tx, source, company=company)
 
     return _with_database(act)
 
 
-def _read(file: str, known: Known = NOTHING_KNOWN) -> tuple[Table, Report]:
+def _read(file: str) -> tuple[Table, Report]:
     """The document and all of its faults."""
+    return policies.check_source(_source(file))
+
+
+def _source(file: str) -> str:
     try:
-        source = gateways.read_source(file)
+        return gateways.read_source(file)
     except (OSError, UnicodeDecodeError) as error:
         cli.fail(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8'}", cli.USAGE)
-    return policies.check_source(source, known)
 
 
 def _with_database(act: Callable[[Desk, Database], Awaitable[Result]], *, file: str = "policy") -> Result:

@@ -240,8 +240,7 @@ def _add_decisions(routes: APIRouter, context: Context[DunningSettings]) -> None
         except UnicodeDecodeError as error:
             raise Problem("malformed-request", detail="the body is not UTF-8") from error
         async with context.database.transaction() as tx:
-            known = await policies.known_to(desk, tx, company)
-        _, report = policies.check_source(source, known)
+            report = await policies.check_for(desk, tx, source, company=company)
         return PolicyReport.model_validate(policies.told_report(report))
 
     @routes.get(

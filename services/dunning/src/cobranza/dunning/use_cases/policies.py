@@ -58,6 +58,21 @@ def check_source(source: str, known: Known = NOTHING_KNOWN) -> tuple[Table, Repo
     return document, report
 
 
+async def check_for(desk: Desk, tx: Transaction, source: str, *, company: str) -> Report:
+    """Everything that is wrong with a policy file of a company; a preset is completed as when it is loaded.
+
+    Raises:
+        UnknownCompanyError: this deployment does not collect for it.
+    """
+    known = await known_to(desk, tx, company)
+    document, faults = gateways.parse(source)
+    if faults or not document.entries or not is_preset(document):
+        return check_source(source, known)[1]
+    reports = [check(each, _with_calendar(known, each)) for each in _completed(desk, document, company)]
+    found = {fault for report in reports for fault in report.faults}
+    return Report(reports[0].policy, tuple(sorted(found)), reports[0].not_checked)
+
+
 def told_report(report: Report) -> dict[str, object]:
     """A report as programs read it."""
     return {
@@ -141,17 +156,20 @@ async def known_to(desk: Desk, tx: Transaction, company: str) -> Known:
     """What a file of the company is compared with: the versions that are loaded, and what other services announced.
 
     Of what nobody has announced anything yet it is not known what there is.
+
+    Raises:
+        UnknownCompanyError: this deployment does not collect for it.
     """
+    profile = desk.profile(company)
     announced = await repository.announced(tx, company)
     templates = [told for told in announced if isinstance(told, notifications.TemplateActivated)]
     contact_rules = [told for told in announced if isinstance(told, notifications.ContactRulesActivated)]
     charge_rules = [told for told in announced if isinstance(told, payments.ChargeRulesActivated)]
-    profile = desk.companies.get(company)
     caps = [told.most_fee_percent for told in charge_rules if told.most_fee_percent is not None]
     return Known(
         contact_rules=frozenset(told.rules for told in contact_rules) or None,
         interest_rules=frozenset(told.rules for told in charge_rules) or None,
-        segments=frozenset(profile.segments) or None if profile is not None else None,
+        segments=frozenset(profile.segments) or None,
         templates=frozenset((told.template, told.channel, told.language, told.tone) for told in templates) or None,
         # What lacks required content is never put into use.
         lacking=MappingProxyType({}) if templates else None,
@@ -210,6 +228,9 @@ async def retire_policy(desk: Desk, tx: Transaction, *, company: str, policy: st
 
 def _completed(desk: Desk, document: Table, company: str | None) -> Iterable[Table]:
     missing = [key for key in COMPANY_KEYS if document.get(key) is None]
+    named = document.get("company")
+    if company is not None and isinstance(named, Scalar) and named.text != company:
+        raise PolicyRefusedError(f"the file is for {named.text!r}, and --company names {company!r}")
     if not missing:
         return (document,)
     if company is None:
