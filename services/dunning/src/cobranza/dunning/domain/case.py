@@ -71,8 +71,7 @@ def evaluate(ladder: Ladder | None, facts: AccountFacts, as_of: date) -> Decisio
     dates = [*(on for on in found.check_on if on > as_of)]
     if decision.next_check_on is not None:
         dates.append(decision.next_check_on)
-    return replace(
-        decision,
+    return decision._replace(
         next_check_on=min(dates, default=None),
         judgings=found.judgings,
         plan_endings=found.endings,
