@@ -71,8 +71,7 @@ def evaluate(ladder: Ladder | None, facts: AccountFacts, as_of: date) -> Decisio
     dates = [*(on for on in found.check_on if on > as_of)]
     if decision.next_check_on is not None:
         dates.append(decision.next_check_on)
-    return replace(
-        decision,
+    return decision._replace(
         next_check_on=min(dates, default=None),
         judgings=found.judgings,
         plan_endings=found.endings,
@@ -237,7 +236,10 @@ class _Evaluation:
 
     def _under_way(self, step: Step) -> Run | None:
         """The newest run of a step that is not over."""
-        return next((run for run in reversed(self._open_runs) if run.step == step.id), None)
+        for run in reversed(self._open_runs):
+            if run.step == step.id:
+                return run
+        return None
 
     def _passed(self, items: Sequence[Item], run: Run) -> Sequence[Item]:
         rung = self._ladder.by_id.get(run.step)
@@ -444,7 +446,7 @@ class _Evaluation:
 
     def _waits(self, plan: ItemDecision, rung: Rung, why: Reason, on: date | None) -> Finding:
         """Why a step is not taken, and from which day it may be, where a day brings it."""
-        values: dict[str, object] = {"invoice": plan.number, "step": rung.step.id}
+        values: dict[str, object] = {"invoice": plan.item.number, "step": rung.step.id}
         if on is not None:
             values["on"] = on
         if why == Reason.BELOW_ITEM:

@@ -147,8 +147,7 @@ class ApprovalAsked:
     on_expiry: Literal["task", "skip"]
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """What is done today: a notice, a call, a task or an effect.
 
     Args:
@@ -236,8 +235,7 @@ class Asking:
     about: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What one evaluation decided.
 
     Args:

@@ -6,7 +6,7 @@ It evaluates and folds as production does; only the answers of the outside world
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, Literal
 
@@ -285,7 +285,7 @@ class _Run:
                 for action in decision.actions:
                     account = self._answered(account, action, day)
             self._accounts[customer] = at_hand(account)
-            self._last[customer] = replace(decision, actions=(), closings=(), undoings=(), tellings=(), askings=())
+            self._last[customer] = decision._replace(actions=(), closings=(), undoings=(), tellings=(), askings=())
             if not evaluated or decision.changes_facts:
                 evaluated.append(Evaluated(day, customer, decision, self._ladder.policy.currency))
             if not decision.actions or self._assume == "nothing":

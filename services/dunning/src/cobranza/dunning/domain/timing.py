@@ -51,11 +51,14 @@ class Timing:
         as_of = self._as_of
         base = item.due_on + rung.delta if rung.counts_from_due else self.base(rung, item)
         raw, why = base, Reason.NOT_DUE
-        gates: list[GateValues] = [("date", base, as_of, as_of >= base)]
+        gate: GateValues = ("date", base, as_of, as_of >= base)
+        done = None
         if rung.required is not None:
             done = item.history.get(rung.required)
             if done is None:
-                return None, Reason.REQUIRES_MISSING, (gates[0], rung.requires_gate)
+                return None, Reason.REQUIRES_MISSING, (gate, rung.requires_gate)
+        gates = [gate]
+        if done is not None:
             if rung.must_be_delivered and done.delivered_on is None:
                 gates.append(("requires", rung.required, "issued", False))
                 return None, Reason.REQUIRES_MISSING, tuple(gates)
