@@ -477,6 +477,27 @@ def test_the_ladder_ends_with_a_person() -> None:
     assert after.ended_items == (A.receivable_id,)
 
 
+@pytest.mark.parametrize(
+    "requires", [Requires("f", term_days=3, evidence=("statement",)), Requires("f", delivered=True, term_days=3)]
+)
+def test_a_step_that_waits_for_what_nobody_brings_does_not_hold_the_end_back(requires: Requires) -> None:
+    agency = Step("agency", 40, "effect", effect="agency", requires=requires, position=4)
+    policy = replace(LADDER, steps=(R1, R2, F, agency))
+    sent = level(F, history={**level(F).history, "f": Issued(on("02-02"))})
+    case = played(sent, policy=policy, control="matched", last_contact_on=on("02-02"), evaluated_on=on("02-19"))
+
+    waiting = case.evaluate(on("02-22"))
+    ended = case.evaluate(on("03-07"))
+    case.change(evidence=frozenset({"statement"}), items=(replace(case.item(), history=level(F).history),))
+    brought = case.evaluate(on("03-16"))
+
+    assert (waiting.reason, waiting.next_check_on) == (Reason.REQUIRES_MISSING, on("03-07"))
+    assert (ended.outcome, ended.reason, ended.case_state) == ("ended", Reason.END_REACHED, "ended")
+    assert [asked.kind for asked in ended.askings] == ["decide_end"]
+    # It goes on when somebody brings it.
+    assert [action.step.id for action in brought.actions] == ["agency"]
+
+
 def test_without_a_policy_nothing_is_silent() -> None:
     decision = evaluate(None, facts(A), on("01-14"))
 
