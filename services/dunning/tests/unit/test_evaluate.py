@@ -1307,6 +1307,43 @@ def test_evaluation_every_day_contacts_as_evaluation_only_when_due(policy: Polic
     assert due.done == daily.done
 
 
+#: What has no date is lifted by an event or by a person who was asked; the sweep exempts these alone (I8).
+LIFTED_BY_OTHERS = frozenset(
+    {
+        Reason.SETTLED, Reason.ON_HOLD, Reason.COVERED_BY_CREDIT, Reason.BELOW_CASE, Reason.BELOW_ITEM,
+        Reason.END_REACHED, Reason.CONTROL_MISMATCH,
+    }
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(
+    _policies,
+    _accounts(),
+    st.sets(st.sampled_from(["r0", "r1", "r2", "f", "s"])),
+    st.sampled_from(["matched", "mismatch"]),
+    st.sampled_from([(), ("statement",)]),
+)
+def test_i8_whatever_is_open_has_its_next_day_or_waits_for_somebody_else(
+    policy: Policy, known: AccountFacts, silent: set[str], control: str, evidence: tuple[str, ...]
+) -> None:
+    handed = replace(
+        S, id="agency", offset=45, effect="agency", requires=Requires("f", term_days=1, evidence=evidence), position=6
+    )
+    policy = replace(policy, steps=(*policy.steps, handed))
+    case = Played(policy, Account(known._replace(control=control)), silent=tuple(silent))  # type: ignore[arg-type]
+    day, last = date(2026, 12, 20), date(2027, 9, 1)
+
+    while day <= last:
+        decision = case.to_rest(day)
+        if decision.next_check_on is None:
+            assert decision.reasons
+            assert {found.code for found in decision.reasons} <= LIFTED_BY_OTHERS
+            return
+        assert decision.next_check_on > day
+        day = decision.next_check_on
+
+
 @given(_policies, _accounts(), _days)
 def test_a_contact_claims_each_overdue_item_once_and_never_more_than_is_open(
     policy: Policy, known: AccountFacts, as_of: date
