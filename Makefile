@@ -112,7 +112,7 @@ conformance: install ## Kill workers under load and count what is lost or double
 	@$(BIN)/python tests/conformance/run.py --events $(EVENTS) --kills $(KILLS)
 
 .PHONY: faults
-faults: install ## Broker, database, relay and senders killed and frozen, one after the other
+faults: install ## Broker, database, relay, senders and decisions killed and frozen; nine days without anything
 	$(PYTEST) -q tests/faults -m faults
 
 .PHONY: bench

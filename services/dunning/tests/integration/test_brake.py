@@ -116,6 +116,26 @@ async def test_two_workers_at_once_let_no_more_leave_than_the_limit(
     assert await service.broken() == {}
 
 
+async def test_events_that_find_the_day_counted_meanwhile_are_worked_again_and_not_parked(
+    service: Any, floor: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await service.activate()
+    service.clock.set(datetime(2027, 1, 14, 18, tzinfo=UTC))
+    count, found = repository.count_notices, iter([FLOOR + 1])
+
+    async def counted(*arguments: Any, **values: Any) -> Any:
+        _, is_released = await count(*arguments, **values)
+        return next(found, 1), is_released
+
+    monkeypatch.setattr(repository, "count_notices", counted)
+    await service.tell(service.receivable("A-1", "01-11"))
+
+    assert next(found, None) is None
+    assert len(await service.told("notice-requested")) == 1
+    assert await service.rows("SELECT 1 FROM parked") == []
+    assert (await service.rows("SELECT notices FROM notice_day"))[0].notices == 1
+
+
 async def test_the_page_of_cases_says_that_notices_wait_and_lets_them_go(
     service: Any, client: httpx.AsyncClient
 ) -> None:

@@ -477,6 +477,27 @@ def test_the_ladder_ends_with_a_person() -> None:
     assert after.ended_items == (A.receivable_id,)
 
 
+@pytest.mark.parametrize(
+    "requires", [Requires("f", term_days=3, evidence=("statement",)), Requires("f", delivered=True, term_days=3)]
+)
+def test_a_step_that_waits_for_what_nobody_brings_does_not_hold_the_end_back(requires: Requires) -> None:
+    agency = Step("agency", 40, "effect", effect="agency", requires=requires, position=4)
+    policy = replace(LADDER, steps=(R1, R2, F, agency))
+    sent = level(F, history={**level(F).history, "f": Issued(on("02-02"))})
+    case = played(sent, policy=policy, control="matched", last_contact_on=on("02-02"), evaluated_on=on("02-19"))
+
+    waiting = case.evaluate(on("02-22"))
+    ended = case.evaluate(on("03-07"))
+    case.change(evidence=frozenset({"statement"}), items=(replace(case.item(), history=level(F).history),))
+    brought = case.evaluate(on("03-16"))
+
+    assert (waiting.reason, waiting.next_check_on) == (Reason.REQUIRES_MISSING, on("03-07"))
+    assert (ended.outcome, ended.reason, ended.case_state) == ("ended", Reason.END_REACHED, "ended")
+    assert [asked.kind for asked in ended.askings] == ["decide_end"]
+    # It goes on when somebody brings it.
+    assert [action.step.id for action in brought.actions] == ["agency"]
+
+
 def test_without_a_policy_nothing_is_silent() -> None:
     decision = evaluate(None, facts(A), on("01-14"))
 
@@ -1284,6 +1305,43 @@ def test_evaluation_every_day_contacts_as_evaluation_only_when_due(policy: Polic
     due.only_when_due(first, last)
 
     assert due.done == daily.done
+
+
+#: What has no date is lifted by an event or by a person who was asked; the sweep exempts these alone (I8).
+LIFTED_BY_OTHERS = frozenset(
+    {
+        Reason.SETTLED, Reason.ON_HOLD, Reason.COVERED_BY_CREDIT, Reason.BELOW_CASE, Reason.BELOW_ITEM,
+        Reason.END_REACHED, Reason.CONTROL_MISMATCH,
+    }
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(
+    _policies,
+    _accounts(),
+    st.sets(st.sampled_from(["r0", "r1", "r2", "f", "s"])),
+    st.sampled_from(["matched", "mismatch"]),
+    st.sampled_from([(), ("statement",)]),
+)
+def test_i8_whatever_is_open_has_its_next_day_or_waits_for_somebody_else(
+    policy: Policy, known: AccountFacts, silent: set[str], control: str, evidence: tuple[str, ...]
+) -> None:
+    handed = replace(
+        S, id="agency", offset=45, effect="agency", requires=Requires("f", term_days=1, evidence=evidence), position=6
+    )
+    policy = replace(policy, steps=(*policy.steps, handed))
+    case = Played(policy, Account(known._replace(control=control)), silent=tuple(silent))  # type: ignore[arg-type]
+    day, last = date(2026, 12, 20), date(2027, 9, 1)
+
+    while day <= last:
+        decision = case.to_rest(day)
+        if decision.next_check_on is None:
+            assert decision.reasons
+            assert {found.code for found in decision.reasons} <= LIFTED_BY_OTHERS
+            return
+        assert decision.next_check_on > day
+        day = decision.next_check_on
 
 
 @given(_policies, _accounts(), _days)

@@ -368,7 +368,7 @@ class _Evaluation:
         """Choose the step an item takes today, by the policy's catch-up rule (D2, D3).
 
         Returns:
-            Whether the whole ladder is behind it.
+            Whether the whole ladder is behind it, but for steps that wait for what may never come.
         """
         if plan.busy is not None:
             self._go_on(plan, plan.busy)
@@ -442,7 +442,8 @@ class _Evaluation:
         waits = blocked[0] if blocked else ahead
         if waits is not None:
             plan.finding = self._waits(plan, *waits)
-        return waits is None
+        # What a person or the post must still bring holds the end back for no one.
+        return ahead is None and all(why == Reason.REQUIRES_MISSING for _, why, _ in blocked)
 
     def _waits(self, plan: ItemDecision, rung: Rung, why: Reason, on: date | None) -> Finding:
         """Why a step is not taken, and from which day it may be, where a day brings it."""
@@ -593,7 +594,8 @@ class _Evaluation:
             plan.finding = Finding(Reason.END_REACHED, {"invoice": plan.number, "on": end_on})
         else:
             self._dates.append(end_on)
-            plan.finding = Finding(Reason.NOT_DUE, {"invoice": plan.number, "on": end_on, "step": "end"})
+            if plan.finding is None:
+                plan.finding = Finding(Reason.NOT_DUE, {"invoice": plan.number, "on": end_on, "step": "end"})
 
     # What the case does.
 
