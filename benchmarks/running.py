@@ -35,7 +35,7 @@ COMPANIES: Final = ROOT / "deploy" / "companies.yaml"
 REQUESTS_PER_SECOND: Final = 50
 EVENTS_PER_SECOND: Final = 100
 _SYSTEM: Final = "erp"
-_POLL_SECONDS: Final = 0.005
+_POLL_SECONDS: Final = 0.01
 _TERM_DAYS: Final = 30
 _LONGEST_SECONDS: Final = 60.0
 _PROGRAMS: Final = ("postgres", "kafka", "mailbox", "api", *(f"{service}-worker" for service in SERVICES))
@@ -221,7 +221,7 @@ class Load:
             if now - quiet_since > _LONGEST_SECONDS:
                 raise WrongTotalsError(f"{len(keys) - len(took)} of {len(keys)} events did not reach {service}")
             # Looking must not become part of the load when much is under way.
-            await asyncio.sleep(max(_POLL_SECONDS, 4 * (time.perf_counter() - asked)))
+            await asyncio.sleep(max(_POLL_SECONDS, 19 * (time.perf_counter() - asked)))
         await publishing
         await connection.close()
         await asyncio.to_thread(producer.close)

@@ -13,6 +13,7 @@ from cobranza.contracts.money import Money
 from cobranza.notifications import repository
 from cobranza.notifications.domain.notice import State
 from cobranza.notifications.gateways.mail import Server, SmtpMail
+from cobranza.notifications.use_cases.outcomes import Outcomes
 from cobranza.notifications.use_cases.sending import MailServers
 
 AGAIN_AT_ONCE = "UPDATE notice SET try_at = clock_timestamp() - interval '1 second'"
@@ -293,9 +294,10 @@ async def test_two_senders_never_send_one_notice_twice(service: Any, told: Any, 
 async def test_a_claim_that_was_taken_over_sends_nothing(service: Any, asked: Any, sink: Any) -> None:
     async with service.database.transaction() as tx:
         (late,) = await repository.claim(tx, limit=1, lease_seconds=0)
+        customers = await repository.customers_of(tx, [(late.company, late.customer)])
     await service.sender.run()
 
-    await service.sender._turn(late)
+    await service.sender._send_all([late], customers)
 
     assert len(sink.taken) == 1
 
@@ -424,6 +426,27 @@ async def test_a_customer_that_stays_unknown_has_no_address(service: Any, told: 
     await service.sender.run()
 
     assert (await service.notice()).reason == "no_address"
+
+
+async def test_an_end_that_cannot_be_written_keeps_no_other_from_its_own(
+    service: Any, told: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run in (1, 2, 3):
+        await service.tell(told.event(told.requested(run=run)))
+    await service.change("UPDATE notice SET created_at = clock_timestamp() - interval '2 minutes'")
+    write = Outcomes.suppressed
+
+    async def fails_for_one(self: Outcomes, tx: Any, notice: Any, **why: Any) -> None:
+        if notice.run == 2:
+            raise RuntimeError("no")
+        await write(self, tx, notice, **why)
+
+    monkeypatch.setattr(Outcomes, "suppressed", fails_for_one)
+
+    await service.sender.run()
+
+    rows = await service.query("SELECT run, state FROM notice ORDER BY run")
+    assert [(row.run, row.state) for row in rows] == [(1, "suppressed"), (2, "queued"), (3, "suppressed")]
 
 
 async def test_a_missing_template_fails_and_nothing_leaves(service: Any, told: Any, sink: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -22,6 +22,8 @@ from cobranza.notifications.domain.notice import State, may_become
 
 _LINES = TypeAdapter(tuple[NoticeLine, ...])
 _RECEIPT = TypeAdapter(Receipt)
+#: Company and customer.
+CustomerKey = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,9 @@ class NewNotice:
     cause_id: UUID
     correlation_id: str
     traceparent: str | None
+
+
+_NOTICES = TypeAdapter(list[NewNotice])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +90,20 @@ class Intent:
     headers: Mapping[str, str]
 
 
-async def save_customer(tx: Transaction, told: CustomerChanged) -> None:
-    """Store a customer's full state."""
+async def save_customers(tx: Transaction, told: Iterable[CustomerChanged]) -> None:
+    """Store customers' full states; of several states of one customer the last counts."""
+    latest = {(customer.company, customer.customer): customer for customer in told}
     await tx.execute(
         """
-        INSERT INTO customer (company, customer, state) VALUES (:company, :customer, CAST(:state AS jsonb))
+        INSERT INTO customer (company, customer, state)
+        SELECT * FROM unnest(CAST(:companies AS text[]), CAST(:customers AS text[]), CAST(:states AS jsonb[]))
         ON CONFLICT (company, customer) DO UPDATE SET state = excluded.state
         """,
-        {"company": told.company, "customer": told.customer, "state": told.model_dump_json()},
+        {
+            "companies": [company for company, _ in sorted(latest)],
+            "customers": [customer for _, customer in sorted(latest)],
+            "states": [latest[key].model_dump_json() for key in sorted(latest)],
+        },
     )
 
 
@@ -128,57 +139,46 @@ async def documents(tx: Transaction, company: str, invoice_ids: Sequence[UUID]) 
     return {row.invoice_id: Document(row.concept, row.fiscal_id) for row in rows}
 
 
-async def customer_of(tx: Transaction, company: str, customer: str) -> CustomerChanged | None:
-    """A customer, or None when nothing was told of it yet."""
-    result = await tx.execute(
-        "SELECT state FROM customer WHERE company = :company AND customer = :customer",
-        {"company": company, "customer": customer},
+async def customers_of(tx: Transaction, keys: Iterable[CustomerKey]) -> dict[CustomerKey, CustomerChanged]:
+    """Customers by company and id; those of whom nothing was told yet are left out."""
+    wanted = sorted(set(keys))
+    if not wanted:
+        return {}
+    rows = await tx.execute(
+        """
+        SELECT c.company, c.customer, CAST(c.state AS text) AS state FROM customer c
+        JOIN unnest(CAST(:companies AS text[]), CAST(:customers AS text[])) AS t(company, customer)
+            ON c.company = t.company AND c.customer = t.customer
+        """,
+        {"companies": [company for company, _ in wanted], "customers": [customer for _, customer in wanted]},
     )
-    state = result.scalar_one_or_none()
-    return None if state is None else CustomerChanged.model_validate_json(json.dumps(state))
+    return {(row.company, row.customer): CustomerChanged.model_validate_json(row.state) for row in rows}
 
 
-async def add_notice(tx: Transaction, notice: NewNotice) -> bool:
-    """Queue a notice; False when its id exists already."""
-    result = await tx.execute(
+async def add_notices(tx: Transaction, notices: Sequence[NewNotice]) -> None:
+    """Queue notices; one whose id exists already is left as it is."""
+    if not notices:
+        return
+    await tx.execute(
         """
         WITH added AS (
             INSERT INTO notice (notice_id, company, customer, purpose, channel, case_id, step, run, template, tone,
                 language, on_unknown, lines, conditions, receipt, contact_decision, requested_at, expires_at, cause_id,
                 correlation_id, traceparent)
-            VALUES (:notice_id, :company, :customer, :purpose, :channel, :case_id, :step, :run, :template, :tone,
-                :language, :on_unknown, CAST(:lines AS jsonb), CAST(:conditions AS jsonb), CAST(:receipt AS jsonb),
-                CAST(:contact_decision AS jsonb), :now, :expires_at, :cause_id, :correlation_id, :traceparent)
+            SELECT notice_id, company, customer, purpose, channel, case_id, step, run, template, tone, language, on_unknown,
+                lines, conditions, CASE WHEN jsonb_typeof(receipt) = 'object' THEN receipt END, contact_decision,
+                CAST(:now AS timestamptz), expires_at, cause_id, correlation_id, traceparent
+            FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS t(notice_id uuid, company text, customer text, purpose text,
+                channel text, case_id uuid, step text, run int, template text, tone text, language text, on_unknown text,
+                lines jsonb, conditions jsonb, receipt jsonb, contact_decision jsonb, expires_at timestamptz, cause_id uuid,
+                correlation_id text, traceparent text)
             ON CONFLICT (notice_id) DO NOTHING
             RETURNING notice_id)
         INSERT INTO notice_history (notice_id, state, attempt, business_at)
         SELECT notice_id, 'queued', 0, CAST(:now AS timestamptz) FROM added
         """,
-        {
-            "notice_id": notice.notice_id,
-            "company": notice.company,
-            "customer": notice.customer,
-            "purpose": notice.purpose,
-            "channel": notice.channel,
-            "case_id": notice.case_id,
-            "step": notice.step,
-            "run": notice.run,
-            "template": notice.template,
-            "tone": notice.tone,
-            "language": notice.language,
-            "on_unknown": notice.on_unknown,
-            "lines": _LINES.dump_json(notice.lines).decode(),
-            "conditions": notice.conditions.model_dump_json(),
-            "receipt": None if notice.receipt is None else _RECEIPT.dump_json(notice.receipt).decode(),
-            "contact_decision": notice.contact_decision.model_dump_json(),
-            "now": tx.now,
-            "expires_at": notice.expires_at,
-            "cause_id": notice.cause_id,
-            "correlation_id": notice.correlation_id,
-            "traceparent": notice.traceparent,
-        },
+        {"rows": _NOTICES.dump_json(list(notices)).decode(), "now": tx.now},
     )
-    return result.rowcount == 1
 
 
 async def try_now(tx: Transaction, *, company: str, customer: str | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -37,10 +37,13 @@ class Intake:
 
     async def customers(self, tx: Transaction, events: Sequence[Event]) -> None:
         """Keep customers' contacts and languages."""
+        told = []
         for event in events:
             if isinstance(event.data, CustomerChanged):
                 self._profile(event)
-                await repository.save_customer(tx, event.data)
+                told.append(event.data)
+        if told:
+            await repository.save_customers(tx, told)
 
     async def invoices(self, tx: Transaction, events: Sequence[Event]) -> None:
         """Keep what letters show of invoices."""
@@ -54,90 +57,98 @@ class Intake:
 
     async def payments(self, tx: Transaction, events: Sequence[Event]) -> None:
         """Thank for payments; let notices that waited for fresh cash ask again."""
+        thanked: list[tuple[Event, PaymentReceived]] = []
         for event in events:
             match event.data:
                 case PaymentReceived():
-                    await self._confirm(tx, event, event.data)
+                    if self._is_thanked(tx, event, event.data):
+                        thanked.append((event, event.data))
                 case CashWatermark() | ControlTotalChecked():
                     await repository.try_now(tx, company=event.data.company)
                 case _:
                     pass
+        known = await repository.customers_of(tx, [(told.company, str(told.customer)) for _, told in thanked])
+        await repository.add_notices(
+            tx,
+            [
+                self._confirmation(tx, event, told, known.get((told.company, str(told.customer))))
+                for event, told in thanked
+            ],
+        )
 
     async def dunning(self, tx: Transaction, events: Sequence[Event]) -> None:
         """Queue the notices asked for; a hold makes its customer's waiting notices ask again."""
+        queued: list[repository.NewNotice] = []
         for event in events:
             match event.data:
                 case NoticeRequested():
-                    await self._queue(tx, event, event.data)
+                    queued += self._notices(event, event.data)
                 case HoldPlaced():
                     await repository.try_now(tx, company=event.data.company, customer=event.data.customer)
                 case _:
                     pass
+        await repository.add_notices(tx, queued)
 
-    async def _queue(self, tx: Transaction, event: Event, told: NoticeRequested) -> None:
+    def _notices(self, event: Event, told: NoticeRequested) -> Iterator[repository.NewNotice]:
         self._profile(event)
         for channel in main_channels(told.channel_plan):
             notice_id = identifiers.notice_id(
                 company=told.company, case_id=told.case_id, step=told.step, run=told.run, channel=channel
             )
-            await repository.add_notice(
-                tx,
-                repository.NewNotice(
-                    notice_id=notice_id,
-                    company=told.company,
-                    customer=told.customer,
-                    purpose=told.purpose,
-                    channel=channel,
-                    case_id=told.case_id,
-                    step=told.step,
-                    run=told.run,
-                    template=told.template,
-                    tone=told.tone,
-                    language=told.language,
-                    on_unknown=told.on_unknown,
-                    lines=told.lines,
-                    conditions=told.conditions,
-                    receipt=None,
-                    contact_decision=contact_decision(),
-                    expires_at=told.expires_at,
-                    cause_id=event.id,
-                    correlation_id=event.cause.correlation_id,
-                    traceparent=event.cause.traceparent,
-                ),
-            )
-
-    async def _confirm(self, tx: Transaction, event: Event, told: PaymentReceived) -> None:
-        profile = self._profile(event)
-        today = evaluation_date(tx.now, profile.zone, from_hour=self.evaluation_hour)
-        if told.customer is None or told.value_on < today - timedelta(days=_CONFIRMED_FOR_DAYS):
-            return
-        known = await repository.customer_of(tx, told.company, told.customer)
-        await repository.add_notice(
-            tx,
-            repository.NewNotice(
-                notice_id=identifiers.informative_notice_id(
-                    purpose=Purpose.PAYMENT_CONFIRMATION, cause=event.id, channel=Channel.EMAIL
-                ),
+            yield repository.NewNotice(
+                notice_id=notice_id,
                 company=told.company,
                 customer=told.customer,
-                purpose=Purpose.PAYMENT_CONFIRMATION,
-                channel=Channel.EMAIL,
-                case_id=None,
-                step=None,
-                run=None,
-                template="payment-confirmation",
-                tone=Tone.FRIENDLY,
-                language=profile.languages[0] if known is None else known.language,
-                on_unknown="assume_sent",
-                lines=(),
-                conditions=PermitConditions(),
-                receipt=Receipt(amount=told.amount, value_on=told.value_on, references=told.references[:3]),
+                purpose=told.purpose,
+                channel=channel,
+                case_id=told.case_id,
+                step=told.step,
+                run=told.run,
+                template=told.template,
+                tone=told.tone,
+                language=told.language,
+                on_unknown=told.on_unknown,
+                lines=told.lines,
+                conditions=told.conditions,
+                receipt=None,
                 contact_decision=contact_decision(),
-                expires_at=tx.now + _CONFIRMATION_LIVES,
+                expires_at=told.expires_at,
                 cause_id=event.id,
                 correlation_id=event.cause.correlation_id,
                 traceparent=event.cause.traceparent,
+            )
+
+    def _is_thanked(self, tx: Transaction, event: Event, told: PaymentReceived) -> bool:
+        today = evaluation_date(tx.now, self._profile(event).zone, from_hour=self.evaluation_hour)
+        return told.customer is not None and told.value_on >= today - timedelta(days=_CONFIRMED_FOR_DAYS)
+
+    def _confirmation(
+        self, tx: Transaction, event: Event, told: PaymentReceived, known: CustomerChanged | None
+    ) -> repository.NewNotice:
+        profile = self._profile(event)
+        return repository.NewNotice(
+            notice_id=identifiers.informative_notice_id(
+                purpose=Purpose.PAYMENT_CONFIRMATION, cause=event.id, channel=Channel.EMAIL
             ),
+            company=told.company,
+            customer=str(told.customer),
+            purpose=Purpose.PAYMENT_CONFIRMATION,
+            channel=Channel.EMAIL,
+            case_id=None,
+            step=None,
+            run=None,
+            template="payment-confirmation",
+            tone=Tone.FRIENDLY,
+            language=profile.languages[0] if known is None else known.language,
+            on_unknown="assume_sent",
+            lines=(),
+            conditions=PermitConditions(),
+            receipt=Receipt(amount=told.amount, value_on=told.value_on, references=told.references[:3]),
+            contact_decision=contact_decision(),
+            expires_at=tx.now + _CONFIRMATION_LIVES,
+            cause_id=event.id,
+            correlation_id=event.cause.correlation_id,
+            traceparent=event.cause.traceparent,
         )
 
     def _profile(self, event: Event) -> CompanyProfile:

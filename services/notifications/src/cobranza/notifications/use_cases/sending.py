@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from cobranza.chassis import clock
 from cobranza.chassis.companies import CompanyProfile
@@ -88,6 +88,17 @@ class _Permit:
         return self.deadline - clock.monotonic()
 
 
+class _Ready(NamedTuple):
+    """A notice with everything that is known before anybody outside is asked."""
+
+    notice: repository.StoredNotice
+    profile: CompanyProfile
+    server: Server
+    customer: CustomerChanged
+    contact: Contact
+    recipient: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
     """Sends the notices whose turn it is."""
@@ -104,27 +115,72 @@ class Sender:
         """Claim a few notices and send them side by side; True when there may be more."""
         async with self.database.transaction() as tx:
             claimed = await repository.claim(tx, limit=self.batch, lease_seconds=LEASE_SECONDS)
-        for result in await asyncio.gather(*map(self._turn, claimed), return_exceptions=True):
+            customers = await repository.customers_of(tx, [(notice.company, notice.customer) for notice in claimed])
+        await self._send_all(claimed, customers)
+        return len(claimed) == self.batch
+
+    async def _send_all(
+        self,
+        claimed: Sequence[repository.StoredNotice],
+        customers: Mapping[repository.CustomerKey, CustomerChanged],
+    ) -> None:
+        ready: list[_Ready] = []
+        ended: list[_EndedError] = []
+        for notice in claimed:
+            try:
+                ready.append(self._ready(notice, customers.get((notice.company, notice.customer))))
+            except _EndedError as end:
+                ended.append(end)
+        await self._end(ended)
+        for result in await asyncio.gather(*map(self._turn, ready), return_exceptions=True):
             if isinstance(result, BaseException):
                 # Its lease runs out and it is claimed again, or found interrupted.
                 logger().error("notice's turn failed", error=type(result).__name__, exc_info=result)
-        return len(claimed) == self.batch
 
-    async def _turn(self, notice: repository.StoredNotice) -> None:
+    async def _end(self, ended: Sequence[_EndedError]) -> None:
+        """Write how turns end that never began, together; what one of them meets is that one's own."""
+        if not ended:
+            return
         try:
-            await self._send(notice)
+            async with self.database.transaction() as tx:
+                for end in ended:
+                    await end.settle(tx)
+        except Exception:  # noqa: BLE001 - found out one by one
+            if len(ended) == 1:
+                logger().error("notice's turn failed", exc_info=True)
+                return
+            for end in ended:
+                await self._end([end])
+
+    async def _turn(self, ready: _Ready) -> None:
+        try:
+            await self._send(ready)
         except _EndedError as ended:
             async with self.database.transaction() as tx:
                 await ended.settle(tx)
 
-    async def _send(self, notice: repository.StoredNotice) -> None:
+    def _ready(self, notice: repository.StoredNotice, customer: CustomerChanged | None) -> _Ready:
         if notice.expires_at <= self.database.clock.now():
             raise self._suppressed(notice, Reason.EXPIRED)
         profile = self.outcomes.companies.get(notice.company)
         server = None if profile is None else self.servers.of(profile)
         if profile is None or server is None or notice.channel != Channel.EMAIL:
             raise self._suppressed(notice, Reason.CHANNEL_UNAVAILABLE)
-        customer, contact, recipient = await self._recipient(notice)
+        if customer is None:
+            if clock.utc_now() - notice.created_at < _CUSTOMER_WAIT:
+                raise self._deferred(notice, Reason.NO_ADDRESS, "the customer is not known yet")
+            raise self._suppressed(notice, Reason.NO_ADDRESS)
+        contact = choose_contact(
+            customer.contacts, channel=notice.channel, is_usable=lambda value: usable_address(value) is not None
+        )
+        if isinstance(contact, Reason):
+            raise self._suppressed(notice, contact)
+        recipient = usable_address(contact.value)
+        assert recipient is not None
+        return _Ready(notice, profile, server, customer, contact, recipient)
+
+    async def _send(self, ready: _Ready) -> None:
+        notice, profile, server, customer, contact, recipient = ready
         try:
             connection = await self.mail.connect(server)
         except MailDeferredError as error:
@@ -183,22 +239,6 @@ class Sender:
                 await self._copy(bytes(message), mail)
         finally:
             await connection.close()
-
-    async def _recipient(self, notice: repository.StoredNotice) -> tuple[CustomerChanged, Contact, str]:
-        async with self.database.transaction() as tx:
-            customer = await repository.customer_of(tx, notice.company, notice.customer)
-        if customer is None:
-            if clock.utc_now() - notice.created_at < _CUSTOMER_WAIT:
-                raise self._deferred(notice, Reason.NO_ADDRESS, "the customer is not known yet")
-            raise self._suppressed(notice, Reason.NO_ADDRESS)
-        contact = choose_contact(
-            customer.contacts, channel=notice.channel, is_usable=lambda value: usable_address(value) is not None
-        )
-        if isinstance(contact, Reason):
-            raise self._suppressed(notice, contact)
-        recipient = usable_address(contact.value)
-        assert recipient is not None
-        return customer, contact, recipient
 
     async def _permit(self, notice: repository.StoredNotice) -> _Permit:
         # The grant is later than this instant, so the life counted from here can only be too short.
