@@ -20,6 +20,8 @@ from cobranza.chassis.logs import logger
 BATCH: Final = 1000
 #: Longest wait before looking again; NOTIFY and the worker's own commits come sooner.
 POLL_SECONDS: Final = 0.2
+#: A round begins no sooner than this after the one before, so that few events do not each pay for a round.
+GATHER_SECONDS: Final = 0.03
 #: Seconds to wait for the lock again while another relay holds it.
 STANDBY_SECONDS: Final = 1.0
 KEEP_SENT: Final = "7 days"
@@ -105,6 +107,7 @@ class Relay:
     async def _relay(self, connection: Any, producer: AIOKafkaProducer) -> None:
         last_cleaned = 0.0
         while not self._stopping.is_set():
+            begun = clock.monotonic()
             self._wake.clear()
             rows = await connection.fetch(
                 "SELECT seq, topic, key, headers, value, occurred_at FROM outbox WHERE sent_at IS NULL ORDER BY seq LIMIT $1",
@@ -114,6 +117,8 @@ class Relay:
             if rows:
                 await self._send(connection, producer, rows)
                 self._failures = 0
+                if len(rows) < BATCH and (early := begun + GATHER_SECONDS - clock.monotonic()) > 0:
+                    await asyncio.sleep(early)
                 continue
             if clock.monotonic() - last_cleaned > CLEAN_EVERY_SECONDS:
                 await self._clean(connection)

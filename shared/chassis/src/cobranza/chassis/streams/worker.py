@@ -31,6 +31,9 @@ MOST_COORDINATOR_ERRORS: Final = 5
 _GC_THRESHOLD: Final = 50_000
 #: A batch gathers parts until it holds this many records.
 MOST_RECORDS: Final = 1000
+#: A batch begins no sooner than this after the one before: what arrives meanwhile shares its transaction. The first
+#: event after a quiet moment does not wait; at a steady rate fewer, larger batches leave the processor to the others.
+GATHER_SECONDS: Final = 0.03
 #: The watchdog's limits: no turn of the loop; lag without an ended attempt; outside a stable group.
 LOOP_SILENT_SECONDS: Final = 60.0
 NO_PROGRESS_SECONDS: Final = 60.0
@@ -125,7 +128,11 @@ class StreamWorker:
 
     def _agent_body(self, topic: str) -> Any:
         async def consume(stream: Any) -> None:
+            begun = -GATHER_SECONDS
             async for part in stream:
+                if (early := begun + GATHER_SECONDS - clock.monotonic()) > 0:
+                    await asyncio.sleep(early)
+                begun = clock.monotonic()
                 waiting = _take_waiting(stream.channel.queue, most=MOST_RECORDS - len(part))
                 try:
                     await self._consume(topic, [part, *(event.value for event in waiting)])
